@@ -74,7 +74,7 @@ OPTIMISERS_WITH = {
     "weight_decay": (Optimiser.MUON,),
     "relative_step": (Optimiser.MUON,),
 }
-LARGEST_SEED = 2**63 - 1  # of PyTorch's generators
+LARGEST_SEED = 2**63 - 1  # half of what PyTorch's generators take
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -84,7 +84,7 @@ def count(config: RealNVPConfig) -> int:
 
 
 def test_parameter_counts() -> None:
-    """Cf. our counts in the ledger of differences; the paper gives none."""
+    """By our own count; the paper gives none."""
     assert count(RealNVPConfig.official((3, 32, 32))) == 19_609_545
     imagenet = RealNVPConfig.official((3, 32, 32), num_scales=4, num_blocks=4, width=32)
     assert count(imagenet) == 46_220_359

@@ -1,4 +1,4 @@
-"""A data set and a run that take no time: 8x8 images, a model of a few hundred weights."""
+"""A data set and a run that take no time: 8x8 images, models of a few thousand weights."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping

@@ -15,7 +15,7 @@ HEADER = """\
 # torch and torchvision are ranges: their builds (CPU, CUDA, ROCm) differ from machine to machine.
 """
 RANGES = ("torch", "torchvision")
-# pip and setuptools belong to the venv, the others come only with some builds of torch.
+# The project itself, what belongs to the venv, and what comes only with some builds of torch.
 SKIPPED = ("nvp", "pip", "setuptools", "wheel", "triton", "nvidia-", "cuda-")
 
 

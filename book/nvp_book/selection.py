@@ -1,4 +1,4 @@
-"""Shared by the chapters on results: data sets and numbers in words, and images at hand."""
+"""Shared by chapters: data sets and numbers in words, and images at hand."""
 
 import math
 from itertools import pairwise

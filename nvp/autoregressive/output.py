@@ -153,8 +153,8 @@ class Mixture(Output):
 def _choose(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     """One index for each row of (N, K), by inverting the cumulative sum.
 
-    It takes one uniform each. `torch.multinomial` takes K, and at 256 levels four to six times as
-    long.
+    It takes one uniform each. `torch.multinomial` takes K, and at 256 levels 4 times as long for 16
+    images, 9 times for 256.
     """
     uniform = uniform_noise((len(probabilities), 1), generator, probabilities.dtype)
     reached = probabilities.cumsum(dim=-1)

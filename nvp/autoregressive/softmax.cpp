@@ -1,7 +1,7 @@
 // The log-probability of one level of each sub-pixel under a softmax over K logits, and its backward
 // pass: log p = l_x - log sum_k exp(l_k).
 //
-// PyTorch writes K numbers in float32 for each sub-pixel, three times over, to keep one. Here a row
+// PyTorch writes K numbers in float32 for each sub-pixel, four times over, to keep one. Here a row
 // of K logits in bfloat16 is read where it lies and summed in float32; each row stands for itself,
 // so no result depends on the threads.
 

@@ -13,8 +13,8 @@ from nvp.model import native
 def fused(x: Tensor) -> bool:
     """Whether `conv_add` can run: x in bfloat16 on a CPU whose oneDNN takes it, no NVP_PLAIN=1.
 
-    A separate addition reads and writes whole maps, and takes as long as a 1x1 convolution. In
-    float32, convolutions take nearly all of the time, so there is nothing to gain.
+    A separate addition reads and writes whole maps. In float32, convolutions take nearly all of the
+    time, so there is nothing to gain.
     """
     on_cpu = x.device.type == "cpu" and x.dtype is torch.bfloat16 and native.wanted()
     here = on_cpu and torch.backends.mkldnn.is_available()  # oneDNN's old name

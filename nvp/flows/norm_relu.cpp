@@ -1,10 +1,10 @@
 // The batch norm inside the networks of Real NVP with the rectifier behind it, and its backward
 // pass: y = max(0, (x - mean) / sqrt(variance + epsilon) + beta), over the moments of the batch.
 //
-// PyTorch takes five passes over the map and its gradient where four suffice, and turns each number
-// from bfloat16 to float32 and back in every one. Here a map is a matrix (rows, channels): the
-// pixels of all images, channels last. Sums are taken in float32 over CHUNK rows, and in float64
-// over the chunks, in a fixed order: no result depends on the threads.
+// PyTorch takes seven passes over the map and its gradient, five for the norm, where four suffice.
+// In each it turns every number from bfloat16 to float32. Here a map is a matrix (rows, channels):
+// the pixels of all images, channels last. Sums are taken in float32 over CHUNK rows, and in
+// float64 over the chunks, in a fixed order: no result depends on the threads.
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>

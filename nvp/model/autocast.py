@@ -38,8 +38,9 @@ def full_float32() -> Iterator[None]:
     """Within this block convolutions and matrix products in float32 use full precision.
 
     Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and autocast
-    or a caller's settings may allow fewer. Within the block `allow_tf32` cannot be read. Its end
-    restores each setting, but an inherited one no longer follows `torch.backends.fp32_precision`.
+    or a caller's settings may allow fewer. Within the block, to read `allow_tf32` may be an error.
+    Its end restores each setting, but an inherited one no longer follows
+    `torch.backends.fp32_precision`.
     """
     parts = attrgetter(*ROUNDING)(torch.backends)
     before = [part.fp32_precision for part in parts]

@@ -28,7 +28,7 @@ from nvp.errors import NVPError
 
 logger = logging.getLogger(__name__)
 
-# The flags of PyTorch itself for each. Not "native": a cache may be shared by machines.
+# PyTorch's own flags for each, and -mf16c. Not "native": a cache may be shared by machines.
 VECTOR_FLAGS = {
     "DEFAULT": [],
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],

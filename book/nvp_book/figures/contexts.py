@@ -1,4 +1,4 @@
-"""Pictures of what a pixel depends on: masks, receptive fields, skewing (Figures 2 to 5)."""
+"""Pictures of what a pixel depends on: masks, receptive fields, skewing (Figures 2 to 4)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

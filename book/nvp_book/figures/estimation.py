@@ -1,4 +1,4 @@
-"""Pictures of the first chapter: divergences, train against test, and four families of models."""
+"""Pictures of density estimation: divergences, train against test, and four families of models."""
 
 from collections.abc import Mapping, Sequence
 
