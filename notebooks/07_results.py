@@ -260,6 +260,8 @@ logs = [ledger[key].log() for key in grey]
 held = [[r["validation"] for r in log if "validation" in r] for log in logs]
 assert all(scores[-1] < scores[-2] for scores in held)
 assert abs(held[1][-1] - held[2][-1]) < 0.01
+later = dict(others["chrischute/real-nvp, later"])
+assert (later[5 * epoch], later[20 * epoch]) == (3.98, 3.7)
 
 # %% [markdown]
 # All three held-out scores still fall at the end. The two runs on Fashion-MNIST end within 0.01 bits/dim of each other.

@@ -84,7 +84,7 @@ test = load(EMBEDDED, "test").images
 #
 # Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of
 # images and labels, and the importance-weighted bound of chapter {ref}`integers-to-bits`. The training loop, the
-# score, the ledger and the tables ask for no more. (The optimiser Muon also needs to know what each parameter is, see
+# score, the ledger and the tables ask for no more. (The optimiser Muon also needs to know what each parameter is: see
 # {ref}`roles`.) Here is the smallest model, a histogram for each pixel. It samples by the `argmax` of logits plus
 # Gumbel noise, which is a draw from their softmax:
 
