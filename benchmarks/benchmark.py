@@ -62,7 +62,6 @@ class Benchmark:
     title: str
     kinds: Mapping[str, TimedKind]
     settings: Mapping[str, Setting]
-    everything: tuple[str, ...]  # the settings of `--setting all`
     stem: str  # of the two files that are written
     draws_by_pixel: bool = False  # sampling is timed by itself, against its definition
 

@@ -65,38 +65,32 @@ def describe(
     }
 
 
-def samples(model: ImageModel, count: int, seeds: int) -> list[Tensor]:
-    """`seeds` sets of `count` samples, with seeds from 1."""
-    return [
-        model.sample(count, generator=torch.Generator().manual_seed(seed + 1))
-        for seed in range(seeds)
-    ]
+def samples(model: ImageModel) -> list[Tensor]:
+    """`SETS` sets of `COUNT` samples, with seeds from 1."""
+    seeds = range(1, SETS + 1)
+    return [model.sample(COUNT, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--run", choices=RUNS, action="append", help="repeatable; default: all")
-    parser.add_argument("--count", type=int, default=COUNT, help="samples in a set")
-    parser.add_argument("--seeds", type=int, default=SETS, help="sets of samples")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     test, train = load(EMBEDDED, "test"), load(EMBEDDED, "train")
     assert train.labels is not None
     images, labels = train.images[:4500], train.labels[:4500]  # the rest is for validation
-    if not 1 <= options.count <= options.count * options.seeds <= len(images):
-        parser.error("--count times --seeds must be 1 to 4500, the number of real images")
     coverage = Coverage(test.images)
     file = options.output / "results_coverage.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    if (results.get("count"), results.get("seeds")) != (options.count, options.seeds):
-        results = {"count": options.count, "seeds": options.seeds, "runs": {}}
-    real = list(images[: options.count * options.seeds].split(options.count))
+    results: dict[str, Any] = {"count": COUNT, "seeds": SETS, "runs": {}}
+    if file.exists():
+        results = json.loads(file.read_text())
+    real = images[: COUNT * SETS].split(COUNT)
     of_test = describe([test.images], coverage, images, labels)
     results["real"] = of_test | {"coverage": [coverage(each) for each in real]}
     for name in options.run or RUNS:
-        drawn = samples(runs()[name].load_model(), options.count, options.seeds)
+        drawn = samples(runs()[name].load_model())
         results["runs"][name] = describe(drawn, coverage, images, labels)
         print(name, ", ".join(f"{share:.1%}" for share in results["runs"][name]["coverage"]))
         write_text(file, json.dumps(results, indent=1) + "\n")

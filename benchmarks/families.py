@@ -32,36 +32,37 @@ CONFIGS = (
     "fashion-mnist-diagonal-bilstm",
     "fashion-mnist-diffusion",
 )
+BATCH, REPEATS = 64, 5
 
 Work = tuple[Callable[[], object], int]  # what to call, and for how many images
 
 
-def prepare(config: RunConfig, images: Tensor, batch: int) -> dict[str, Work]:
+def prepare(config: RunConfig, images: Tensor) -> dict[str, Work]:
     """The work to time, each for so many images: training, scoring (no GAN) and sampling."""
     state = begin(config, torch.device("cpu"), len(images))
-    model, settings, few = state.average, config.training, images[:batch]
-    work: dict[str, Work] = {"train": (lambda: training_step(state, few, settings, 0), batch)}
+    model, settings, few = state.average, config.training, images[:BATCH]
+    work: dict[str, Work] = {"train": (lambda: training_step(state, few, settings, 0), BATCH)}
     if model.fitted_in_closed_form:
         work["train"] = (lambda: state.model.initialise(images), len(images))
     if model.likelihood != "none":
-        work["score"] = (lambda: model.log_prob(few), batch)
-    work["sample"] = (lambda: model.sample(batch), batch)
+        work["score"] = (lambda: model.log_prob(few), BATCH)
+    work["sample"] = (lambda: model.sample(BATCH), BATCH)
     model.eval()
     return work
 
 
-def measure(batch: int, repeats: int) -> dict[str, Any]:
+def measure() -> dict[str, Any]:
     """Seconds of each repeat, divided by the images that it took; the families take turns.
 
     The first call of everything is not counted. A Gaussian trains on all images at once.
     """
     images = load(EMBEDDED, "train").images
     configs = {name: load_config(repository_root() / f"configs/{name}.yaml") for name in CONFIGS}
-    work = {name: prepare(config, images, batch) for name, config in configs.items()}
+    work = {name: prepare(config, images) for name, config in configs.items()}
     times: dict[str, dict[str, list[float]]] = {
         name: {what: [] for what in those} for name, those in work.items()
     }
-    for turn in range(repeats + 1):
+    for turn in range(REPEATS + 1):
         for name, those in work.items():
             for what, (call, count) in those.items():
                 started = time.process_time()
@@ -70,22 +71,18 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
                 took = time.process_time() - started
                 if turn:
                     times[name][what].append(took / count)
-    return {"batch": batch, "machine": machine(), "seconds_an_image": times}
+    return {"batch": BATCH, "machine": machine(), "seconds_an_image": times}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print medians, and write every measurement."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
-    parser.add_argument("--batch", type=int, default=64, help="images at once")
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
-    if options.batch < 2 or options.repeats < 1:
-        parser.error("--batch must be at least 2 and --repeats at least 1")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()
-    results = measure(options.batch, options.repeats)
+    results = measure()
     for name, times in results["seconds_an_image"].items():
         shown = ", ".join(f"{what} {1000 * median(t):.3g} ms" for what, t in times.items())
         print(f"{name}: {shown} an image")

@@ -63,7 +63,6 @@ BENCHMARK = Benchmark(
             (3, 32, 32), 256, lstm=(6, 48), pixelcnn=(15, 48), head=128, batch=16, rounds=2
         ),
     },
-    everything=("small", "small-16", "cifar10"),
     stem="results_pixelrnn",
     draws_by_pixel=True,
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.coverage import COUNT, SETS, Coverage, samples
+from benchmarks.coverage import Coverage, samples
 from benchmarks.processes import HERE
 from nvp.config import differences
 from nvp.data import EMBEDDED, load
@@ -48,16 +48,16 @@ def check(run: TrainedRun, entries: Mapping[str, Run]) -> None:
         raise NVPError(f"{where}: {config.name} is conditional, and samples here have no labels")
 
 
-def describe(run: TrainedRun, coverage: Coverage, data_root: Path | None) -> dict[str, Any]:
+def describe(run: TrainedRun, coverage: Coverage) -> dict[str, Any]:
     """Score, coverage and origin of a run."""
     assert run.training is not None
-    header, images = run.training.header, scored_images(run, "test", data_root)
+    header, images = run.training.header, scored_images(run, "test")
     found: dict[str, Any] = {}
     if run.model.likelihood != "none":
         test = summarise(score(run, images, "test"))
         found |= {"bits_per_dim": test.bits_per_dim, "standard_error": test.standard_error}
     return found | {
-        "coverage": [coverage(drawn) for drawn in samples(run.model, COUNT, SETS)],
+        "coverage": [coverage(drawn) for drawn in samples(run.model)],
         "steps": header.step,
         "minutes": header.minutes,
         "precision": header.precision.value,
@@ -69,7 +69,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seeds", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="+", help="of a run by nvp train")
-    parser.add_argument("--data-root", type=Path, help="folder of the data sets")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -78,12 +77,12 @@ def main(arguments: list[str] | None = None) -> None:
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for folder in options.folder:
         try:
-            run = load_run(folder, data_root=options.data_root)
+            run = load_run(folder)
             check(run, entries)
         except NVPError as error:
             parser.error(str(error))
         name, seed = run.config.name, str(run.config.training.seed)
-        found = describe(run, coverage, options.data_root)
+        found = describe(run, coverage)
         results.setdefault(name, {})[seed] = found
         write_text(file, json.dumps(results, indent=1, sort_keys=True) + "\n")
         print(f"{name}, seed {seed}:", ", ".join(f"{share:.1%}" for share in found["coverage"]))

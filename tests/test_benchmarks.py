@@ -226,7 +226,9 @@ def narrow(path: Path) -> RunConfig:
 @pytest.mark.slow
 def test_every_family_is_timed_at_what_it_can_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(families, "load_config", narrow)
-    families.main(["--batch", "2", "--repeats", "1", "--output", str(tmp_path)])
+    monkeypatch.setattr(families, "BATCH", 2)
+    monkeypatch.setattr(families, "REPEATS", 1)
+    families.main(["--output", str(tmp_path)])
     results = json.loads((tmp_path / "results_families.json").read_text())
     assert results["machine"]["threads"] == 1
     assert list(results["seconds_an_image"]) == list(families.CONFIGS)
@@ -245,9 +247,11 @@ def test_coverage_counts_the_balls_that_hold_a_sample() -> None:
     assert of_test(torch.full_like(test[:1], 200)) == pytest.approx(1 / 7)
 
 
-def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
+def test_what_is_known_of_other_runs_is_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(coverage, "COUNT", 20)
+    monkeypatch.setattr(coverage, "SETS", 2)
     for name in ("fashion-mnist-gan", "fashion-mnist-gaussian"):
-        coverage.main(["--run", name, "--count=20", "--seeds=2", "--output", str(tmp_path)])
+        coverage.main(["--run", name, "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results_coverage.json").read_text())
     assert set(results["runs"]) == {"fashion-mnist-gan", "fashion-mnist-gaussian"}
     for found in (results["real"], *results["runs"].values()):

@@ -64,6 +64,7 @@ def test_the_version_is_that_of_the_package() -> None:
     [
         (("evaluate", "run", "--num-draws", -1), "'--num-draws'"),
         (("evaluate", "run", "--limit", 1), "'--limit'"),
+        (("evaluate", "run", "--split", "tset"), "'tset' is not one of 'test', 'train'"),
         (("sample", "run", "--out", "a.png", "--temperature", "nan"), "'--temperature'"),
         (("sample", "run", "--out", "a.png", "-n", 10**12), "'-n'"),
         (("sample", "run", "--out", "a.png", "--seed", 2**63), "'--seed'"),
@@ -316,6 +317,7 @@ def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").rename(tmp_path / "checkpoint.safetensors")
     assert "config.yaml: copy it from where" in fails("evaluate", tmp_path)
     assert "no data set" in fails("evaluate", trained / "run", "--data-root", tmp_path)
+    assert "no device 'meta'" in fails("evaluate", trained / "run", "--device", "meta")
 
 
 @pytest.mark.usefixtures("results")  # where one that is believed would be recorded

@@ -1,12 +1,12 @@
 """Two processes that share each batch learn what one does, and go on where one stopped."""
 
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -45,28 +45,24 @@ def in_processes(work: Callable[[], Any], number: int = 2) -> list[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = []
-    for rank in range(number):
-        if child := os.fork():
-            children.append(child)
-            continue
-        code = 1
+
+    def run(rank: int) -> None:
+        group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in group.items()})
+        os.environ["MASTER_ADDR"] = "127.0.0.1"
         try:
-            group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "MASTER_PORT": port}
-            os.environ.update({name: str(value) for name, value in group.items()})
-            os.environ["MASTER_ADDR"] = "127.0.0.1"
             with one_line(), processes():
                 work()
-            code = 0
         except typer.Exit as error:
-            code = error.exit_code
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except Exception:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            sys.exit(error.exit_code)
+
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=run, args=(rank,)) for rank in range(number)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return [child.exitcode for child in children]
 
 
 def found_by_two(work: Callable[[], Any], folder: Path) -> list[Any]:

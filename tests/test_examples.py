@@ -1,7 +1,6 @@
 """The models of one's own in examples/: what the package demands of its own models."""
 
 import math
-from itertools import product
 from typing import Any
 
 import pytest
@@ -81,14 +80,11 @@ def test_a_block_keeps_its_sums_in_full_under_autocast() -> None:
     """Its network may multiply in bfloat16; log|det| is still that of the map it applied."""
     block = Block(TarFlowConfig(image_shape=SHAPE, **SIZES), backwards=False)
     perturb(block, 0.1)
-    x = torch.randn(1, 6, 8, requires_grad=True)
+    x = torch.randn(1, 6, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        z, log_det = block(x)
-    scales = [
-        torch.autograd.grad(z[0, i, j], x, retain_graph=True)[0][0, i, j]
-        for i, j in product(range(6), range(8))
-    ]
-    assert torch.allclose(torch.stack(scales).log().sum(), log_det, atol=1e-4)
+        log_det = block(x)[1]
+        scales = jacrev(lambda x: block(x)[0])(x).reshape(48, 48).diagonal()
+    assert torch.allclose(scales.log().sum(), log_det, atol=1e-4)
 
 
 def test_the_bound_counts_every_constant(tarflow: TarFlow) -> None:

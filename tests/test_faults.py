@@ -151,16 +151,13 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
         (("evaluate", "n" * 300), "n" * 300),
         (("sample", "no run", "--out", ""), ". is a folder: name a file in it"),
         (("sample", "no run", "--out", "a.jpg"), "a.jpg: samples are written as PNG"),
-        (("evaluate", "no run", "--split", "tset"), "'tset' is not one of 'test', 'train'"),
-        (("evaluate", "{run}", "--device", "meta"), "no device 'meta'"),
     ],
 )
 def test_what_cannot_be_is_one_line(
-    arguments: tuple[object, ...], match: str, home: Path, tmp_path: Path, monkeypatch
+    arguments: tuple[object, ...], match: str, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    filled = [str(each).replace("{run}", str(home / "run")) for each in arguments]
-    assert match in fails(*filled, "--data-root", home / "data")
+    assert match in fails(*arguments)
 
 
 def test_too_little_memory_is_one_line(home: Path, monkeypatch) -> None:

@@ -65,7 +65,6 @@ def test_probabilities_of_all_pairs_sum_to_one(kind, shape, levels) -> None:
     same = model.subsample(images).flatten(1)[:, None] == smalls.flatten(1)
     (which,) = torch.where(same.all(2))[1:]
     assert (logs - joint[which, range(len(images))].log()).abs().max() < 1e-12
-    assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -11,6 +11,7 @@ from pixels import generator, lived, perturb, small_flow
 from torch import Tensor, nn
 
 from nvp import RealNVP, RealNVPConfig
+from nvp.flows.bijection import Composition
 from nvp.flows.coupling import ChannelCoupling, CheckerboardCoupling
 from nvp.flows.resnet import WeightNormConv2d
 
@@ -51,6 +52,8 @@ def test_l2_covers_magnitudes_and_checkerboard_scalars_but_not_channel_scalars()
     for coupling in of_type(model, ChannelCoupling):
         del coupling.scale  # a coupling of another kind may have none
     assert model.weight_scale_penalty().item() == pytest.approx(by_hand, rel=1e-5)
+    model.flow = Composition([])  # nor gains
+    assert model.weight_scale_penalty() == 0
 
 
 def test_samples_are_shown_without_undoing_the_data_constraint() -> None:

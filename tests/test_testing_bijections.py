@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from pixels import generator
+from test_testing import also
 from torch import Tensor, nn
 
 from nvp.flows.bijection import Bijection, Composition
@@ -85,12 +86,6 @@ class Remembering(Scaling):
         return self.x, super().inverse(z)[1]
 
 
-class Spare(Scaling):
-    def __init__(self) -> None:
-        super().__init__()
-        self.spare = nn.Parameter(torch.zeros(3))
-
-
 class Hidden(Scaling):
     """Its scale depends on the first half of x, and autograd does not see that."""
 
@@ -147,7 +142,7 @@ POINTS = torch.randn(2, 2, 3, generator=generator())
         (changed(lambda z, log_det: (z + 1e-12 * torch.rand(()), log_det)), "to another z"),
         (Mixing, "depends on those beside it"),
         (changed(lambda z, log_det: (z, log_det.detach())), "changes by .* its gradient says 0"),
-        (Spare, "spare has no gradient"),
+        (lambda: also(Scaling(), spare=nn.Parameter(torch.zeros(3))), "spare has no gradient"),
         (changed(lambda z, log_det: (z * math.nan, log_det)), "numbers that are not finite"),
         (changed(lambda z, log_det: (z.float(), log_det)), "f maps torch.float64 to torch.float32"),
         (changed(lambda z, log_det: (z, log_det.float())), "of f are torch.float32"),

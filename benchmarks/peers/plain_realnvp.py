@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    def __init__(self, inputs: int, extra: int, outputs: int, width: int, blocks: int) -> None:
+    def __init__(self, inputs: int, extra: int, width: int, blocks: int) -> None:
         super().__init__()
         self.norm_in = nn.BatchNorm2d(inputs, eps=EPSILON)
         self.conv_in = conv(2 * inputs + extra, width, 3)
@@ -43,7 +43,7 @@ class Net(nn.Module):
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.skips = nn.ModuleList(conv(width, width, 1) for _ in range(blocks))
         self.norm_out = nn.BatchNorm2d(width, eps=EPSILON)
-        self.conv_out = conv(width, 2 * outputs, 1)
+        self.conv_out = conv(width, 2 * inputs, 1)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
         h = self.norm_in(x)
@@ -70,7 +70,7 @@ class Coupling(nn.Module):
         channels, rows, columns = shape
         self.board, self.kept = board, kept
         seen = channels if board else channels // 2
-        self.net = Net(seen, int(board), seen, width, blocks)
+        self.net = Net(seen, int(board), width, blocks)
         self.scale = nn.Parameter(torch.tensor(0.0 if board else 1.0))
         self.norm = nn.BatchNorm2d(channels, eps=EPSILON, affine=False)
         squares = torch.arange(rows)[:, None] + torch.arange(columns)

@@ -54,8 +54,5 @@ class PriorName(StrEnum):
 
     def build(self) -> Prior:
         """The prior of this name."""
-        match self:
-            case PriorName.GAUSSIAN:
-                return GaussianPrior()
-            case PriorName.LOGISTIC:
-                return LogisticPrior()
+        priors = {PriorName.GAUSSIAN: GaussianPrior, PriorName.LOGISTIC: LogisticPrior}
+        return priors[self]()

@@ -6,6 +6,7 @@ make the same ones.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +68,10 @@ def differing(path: Path, model: ImageModel) -> float:
         stored = np.asarray(Image.open(path)).astype(int)
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
         raise NVPError(f"{path} is damaged ({error}): restore it with git checkout") from error
-    drawn = greys(draw(model, NUMBER), model.levels)
-    # A sheet that was too large has fewer columns, and one of a single image no border.
-    columns = max(1, min(COLUMNS, stored.shape[1] // drawn.shape[3]))
-    drawn = drawn if columns > 1 else drawn[:1]
-    again = np.asarray(sheet(drawn, columns)).astype(int)
+    again = np.asarray(sheet(greys(draw(model, NUMBER), model.levels), COLUMNS)).astype(int)
     zoom = max(1, stored.shape[1] // again.shape[1])
     stored = stored[::zoom, ::zoom]
-    again = again[: stored.shape[0], : stored.shape[1]]
+    again = again[: len(stored)]  # a sheet that was too large has fewer rows
     if stored.shape != again.shape:
         return 1.0
     return float((abs(stored - again) > 1).mean())
@@ -131,17 +128,16 @@ def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: s
     return read_run(run.folder)
 
 
-def _write(
-    path: Path, images: Tensor, columns: int = COLUMNS, zooms: tuple[int, ...] = (3, 2)
-) -> None:
-    """Write a sheet as large as the limits allow; where it is too large, half of its images."""
-    fitting = [zoom for zoom in zooms if sheet(images, columns, zoom).width <= MAX_WIDTH]
+def _write(path: Path, images: Tensor, columns: int = COLUMNS) -> None:
+    """Write a sheet as large as the limits allow, with fewer rows where it is too large.
+
+    One row is written in any case.
+    """
+    fitting = [zoom for zoom in (3, 2) if sheet(images, columns, zoom).width <= MAX_WIDTH]
     for zoom in (*fitting, 1):
         png = encode(sheet(images, columns, zoom))
-        if len(png) <= MAX_BYTES or len(images) == 1:
+        if len(png) <= MAX_BYTES or len(images) <= columns:
             write(path, png)
             return
-    rows = len(images) // columns
-    if rows == 1:
-        columns, zooms = columns // 2, ()
-    _write(path, images[: max(1, rows // 2) * columns], columns, zooms)
+    rows = math.ceil(len(images) / columns)
+    _write(path, images[: rows // 2 * columns], columns)

@@ -47,9 +47,9 @@ def resume(
         config = read_config(files, changes, trust=trust)
         return start.train(config, files.path, data_root, device)
     config = read_config(files, changes, trust=trust)
-    check_unchanged(files.path, read_config(files, trust=trust), config)
     entry = read_run(files.path)
     record = entry.record
+    check_unchanged(files.path, entry.config, config)
     if config.training.spent(record.steps, record.minutes) == 1:
         more = f"minutes={math.ceil(2 * record.minutes)}"
         if (config.training.steps or math.inf) <= record.steps:

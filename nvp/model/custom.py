@@ -18,7 +18,7 @@ from inspect import isabstract
 import torch
 from torch.nn.parameter import is_lazy
 
-from nvp.errors import NVPError
+from nvp.errors import NVPError, first_fault
 from nvp.model.config import Family
 from nvp.model.protocol import ImageModel
 
@@ -41,9 +41,7 @@ def import_family(path: str) -> type[Family]:
         for part in name.split("."):
             found = getattr(found, part, None)
     except (Exception, SystemExit) as error:  # whatever a module of others may do
-        reason = "it ends the program"
-        if isinstance(error, Exception):
-            reason = " ".join(str(error).split())
+        reason = first_fault(error) if isinstance(error, Exception) else "it ends the program"
         raise ValueError(
             f"family names {module}, which cannot be imported ({reason}): correct it, put the "
             f"folder of {module.partition('.')[0]} on PYTHONPATH, or install it"

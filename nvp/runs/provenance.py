@@ -96,7 +96,7 @@ def code_commit() -> str | None:
     other code.
     """
     root = repository_root()
-    if (root / "nvp").is_dir() and Path(__file__).resolve().is_relative_to(root.resolve()):
+    if Path(__file__).resolve().is_relative_to((root / "nvp").resolve()):
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
             commit = _git(root, "rev-parse", "HEAD")
             changed = _git(root, "status", "--porcelain", "--", "nvp", "examples")

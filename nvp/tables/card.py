@@ -20,19 +20,10 @@ LIKELIHOODS = {
 
 def card(run: Run) -> str:
     """A run in one page: its scores, its use, its training and its limits."""
-    parts = [
-        f"# {text(run.record.title)}",
-        _introduction(run),
-        _pictures(run),
-        "## Scores",
-        _scores(run),
-        "## Use",
-        _use(run),
-        "## Training",
-        _training(run),
-        "## Limits",
-        _limits(run),
-    ]
+    sections = {"Scores": _scores, "Use": _use, "Training": _training, "Limits": _limits}
+    parts = [f"# {text(run.record.title)}", _introduction(run), _pictures(run)]
+    for title, section in sections.items():
+        parts += [f"## {title}", section(run)]
     front = yaml.safe_dump(_metadata(run), sort_keys=False)
     return f"---\n{front}---\n\n" + "\n\n".join(filter(None, parts)) + "\n"
 
@@ -145,13 +136,11 @@ def _training(run: Run) -> str:
 
 
 def _limits(run: Run) -> str:
-    entry = run.record
-    parts = [f"It models the images of {code(entry.data.name)} and no others."]
-    if run.has_likelihood:
-        parts.append("Images of another kind may have higher likelihoods than its training images.")
-    parts += [
-        "It is no measure of what its family can reach in more time.",
-        "It is one run with one seed: the standard errors are over images, and say nothing about "
-        "another seed.",
-    ]
-    return "\n".join(f"* {part}" for part in parts)
+    others = "* Images of another kind may have higher likelihoods than its training images.\n"
+    return (
+        f"* It models the images of {code(run.record.data.name)} and no others.\n"
+        f"{others * run.has_likelihood}"
+        "* It is no measure of what its family can reach in more time.\n"
+        "* It is one run with one seed: the standard errors are over images, and say nothing about "
+        "another seed."
+    )

@@ -169,7 +169,6 @@ class Shared(nn.Module):
         self.model = model
         self.image_shape = model.image_shape
         self.device = model.device
-        self.training = model.training
 
     def forward(
         self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None

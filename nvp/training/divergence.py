@@ -23,18 +23,17 @@ class Divergence(NVPError):
 
 def check_sound(state: State, batch: Examples) -> None:
     """Raise `Divergence` when the loss on `batch` is not finite; `state` stays as it is."""
-    generator = torch.Generator().manual_seed(0)
-    noise = generator.get_state()
+    noise = torch.Generator().manual_seed(0)
     with torch.no_grad(), batch_statistics(state.model):
-        loss = agree(state.loss(batch, generator).item())
+        loss = agree(state.loss(batch, noise).item())
     if not math.isfinite(loss):
-        raise Divergence(explain(state, batch, loss, noise))
+        raise Divergence(explain(state, batch, loss, noise.manual_seed(0)))
 
 
-def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
+def explain(state: State, batch: Examples, loss: float, noise: torch.Generator) -> str:
     """One line that names the first module whose output was not finite.
 
-    That `loss` is computed again from the same `noise`, the state of its generator.
+    That `loss` is computed again; `noise` is as it was before.
     """
     names = {module: name for name, module in state.model.named_modules() if name}
     found: list[str] = []
@@ -46,10 +45,8 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
         if module in names and not all(torch.isfinite(t).all() for t in tensors):
             found.append(names[module])
 
-    generator = torch.Generator()
-    generator.set_state(noise)
     with torch.no_grad(), batch_statistics(state.model), register_module_forward_hook(look):
-        state.loss(batch, generator)
+        state.loss(batch, noise)
     where = f", first in layer {found[0]}" if found else ""
     if math.isfinite(loss):
         values = f"; values are not finite{where}" if found else ""

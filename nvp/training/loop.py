@@ -206,7 +206,7 @@ def training_step(
     `done` is the share of the budget that is used up. Raises `Divergence`, and leaves weights as
     they are, when one of the two is not finite.
     """
-    noise = state.noise.get_state()
+    noise = state.noise.clone_state()  # for the loss once more, if it diverged
     for group in state.optimiser.param_groups:
         group["lr"] = group["factor"] * rate_at(state.step, done, settings)
     state.optimiser.zero_grad()

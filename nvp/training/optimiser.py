@@ -105,15 +105,12 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 def orthogonal_each(matrices: list[Tensor]) -> list[Tensor]:
     """`orthogonal` of each matrix; those of one shape go together, which saves many small calls."""
-    alike: dict[torch.Size, list[int]] = {}
-    for index, matrix in enumerate(matrices):
-        alike.setdefault(matrix.shape, []).append(index)
-    steps = list(matrices)
-    for indices in alike.values():
-        together = orthogonal(torch.stack([matrices[index] for index in indices]))
-        for index, step in zip(indices, together, strict=True):
-            steps[index] = step
-    return steps
+    steps: dict[int, Tensor] = {}
+    for shape in {matrix.shape for matrix in matrices}:
+        alike = [index for index, matrix in enumerate(matrices) if matrix.shape == shape]
+        together = orthogonal(torch.stack([matrices[index] for index in alike]))
+        steps.update(zip(alike, together, strict=True))
+    return [steps[index] for index in range(len(matrices))]
 
 
 def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:

@@ -81,10 +81,10 @@ def test_names_in_utf8_that_a_zip_does_not_mark(tmp_path: Path) -> None:
 def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
     path = archive(tmp_path / f"cut{suffix}", {"a.png": encoded(pixels(60, 60))})
     path.write_bytes(path.read_bytes()[:600])
-    refused("is no whole .zip or .tar|is damaged|cannot be read", path)
+    refused("is no whole .zip or plain .tar|is damaged|cannot be read", path)
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as file:
         file.add(__file__, "a.png")
-    refused("is a compressed tar, or no tar: unpack it first", tmp_path / "packed.tar.gz")
+    refused("is no whole .zip or plain .tar: unpack it first", tmp_path / "packed.tar.gz")
 
 
 def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch) -> None:

@@ -164,13 +164,7 @@ def _wanted(name: str) -> bool:
 
 def _archive(path: Path, prefix: str) -> Iterator[File]:
     with reading(path):
-        if zipfile.is_zipfile(path):
-            members = _zip(path)
-        elif tarfile.is_tarfile(path):
-            members = _tar(path)
-        else:
-            raise NVPError(f"{path} is no whole .zip or .tar: download it again, or name one")
-        for file in members:
+        for file in _zip(path) if zipfile.is_zipfile(path) else _tar(path):
             if all(map(_wanted, file.path.parts)):
                 yield file._replace(name=prefix + file.name)
 
@@ -182,9 +176,8 @@ def _zip(path: Path) -> Iterator[File]:
         archive = zipfile.ZipFile(path)
     opener = archive.open
     for info in archive.infolist():
-        if info.is_dir():
-            continue
-        yield File(info.filename, info.file_size, opener, info)
+        if not info.is_dir():
+            yield File(info.filename, info.file_size, opener, info)
 
 
 def _tar(path: Path) -> Iterator[File]:
@@ -192,17 +185,17 @@ def _tar(path: Path) -> Iterator[File]:
     try:
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
     except tarfile.ReadError as error:
-        raise NVPError(f"{path} is a compressed tar, or no tar: unpack it first") from error
+        raise NVPError(
+            f"{path} is no whole .zip or plain .tar: unpack it first, or download it again"
+        ) from error
     opener = partial(_part, path)
     with archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]
-            if member.isdir():
-                continue
-            if not member.isreg():
+            if member.isreg():
+                yield File(member.name, member.size, opener, (member.offset_data, member.size))
+            elif not member.isdir():
                 raise NVPError(f"{path} holds a link, {member.name!r}: unpack it yourself")
-            place = (member.offset_data, member.size)
-            yield File(member.name, member.size, opener, place)
 
 
 def _part(path: Path, place: tuple[int, int]) -> IO[bytes]:

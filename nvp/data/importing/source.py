@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nvp.data.importing.files import reading
 from nvp.data.importing.pixels import Preparation
 
 
@@ -50,11 +49,10 @@ class Source:
 
     def pictures(self, start: int) -> Iterator[Picture]:
         """The images from number `start` on. Raises `NVPError` where a file ends or breaks off."""
-        with reading(f"the source ({self.kind})"):
-            for part in self.parts:
-                if start < part.number:
-                    yield from part.pictures(start)
-                start = max(0, start - part.number)
+        for part in self.parts:
+            if start < part.number:
+                yield from part.pictures(start)
+            start = max(0, start - part.number)
 
 
 def held(content: bytes | np.ndarray) -> Callable[[], bytes | np.ndarray]:
