@@ -45,9 +45,9 @@ class TarFlowConfig(ModelConfig):
     def _sizes_divide(self) -> Self:
         _, height, width = self.image_shape
         if height % self.patch or width % self.patch:
-            raise ValueError(f"the sides of {height}x{width} must be divisible by patch")
+            raise ValueError(f"the sides of {height}x{width} must be divisible by patch: change it")
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} must be divisible by heads")
+            raise ValueError(f"width {self.width} must be divisible by heads: change one")
         return self
 
     @property

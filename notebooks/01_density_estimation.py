@@ -183,8 +183,8 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 # entropy of the data, in the same unit, is a floor that no model beats on average.
 #
 # For images the floor is unknown. For uniform noise it is 8.0 bits/dim, since every image has probability $256^{-D}$.
-# By {prf:ref}`prop-likelihood` every other model needs more bits for noise, on average. Check this first on any code
-# that computes a likelihood.
+# By {prf:ref}`prop-likelihood`, with the noise as $\hat p$, every other model needs more bits for it, on average. Check
+# this first on any code that computes a likelihood.
 
 # %%
 generator = torch.Generator().manual_seed(0)

@@ -404,8 +404,8 @@ plt.show()
 # float32 a product of Jacobians has errors of $10^{-7}$ times its largest entry, or more. Singular values below this
 # error are noise, and so is their part of the log-determinant. In a deep network the condition number can grow with
 # every layer. The next cell stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices
-# $W$. It takes one determinant of the whole Jacobian in float32. The exact value, for comparison, is the sum over
-# layers in float64.
+# $W$. It finds the condition number of the whole Jacobian, and one determinant of it in float32. The exact value, for
+# comparison, is the sum over layers in float64.
 
 
 # %%

@@ -433,7 +433,7 @@ with torch.no_grad():
     by_flow = log_prob(flow, test)
 seen = moons(2000, torch.Generator().manual_seed(3))  # no test points
 gaussian = torch.distributions.MultivariateNormal(seen.mean(0), seen.T.cov())
-many = moons(512 * STEPS, torch.Generator().manual_seed(1))  # as many as fit
+many = moons(512 * STEPS, torch.Generator().manual_seed(1))  # as many as fit()
 cells = 1 + torch.histogramdd(many, [80, 80], range=[-4.0, 4.0] * 2).hist
 i, j = ((test + 4) / 0.1).long().unbind(dim=1)
 by_count = -(cells / cells.sum() / 0.1**2)[i, j].log()
@@ -555,7 +555,8 @@ with torch.no_grad():
 assert learned < nats < single
 plane = torch.cartesian_prod(*2 * [torch.linspace(-3, 3, 101)])
 p = 0.06**2 * log_moons(plane).exp().sort(descending=True).values
-# the best is 1 + log E[A], where A is the area of the points likelier than x
+# areas stretch by c, so x goes to a radius r with pi r^2 = c A, where A is
+# the area of the likelier points: at the best c it costs 1 + log E[A]
 bound = 1 + (p * 0.06**2 * torch.arange(len(p))).sum().log()
 assert best < bound < nats
 lost = f"{nats - best:.2f} nats, at least {bound - best:.2f} by its volume"

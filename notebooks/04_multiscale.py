@@ -423,8 +423,9 @@ assert likeness(stays) > 0.5
 
 # %% [markdown]
 # In $s$ and $t$ the boot stands out from what is around it. After six couplings $h^{(1)}$ still shows the boot, and
-# in $z^{(1)}$ nothing can be seen. In a single run where nothing leaves, the same half still shows the boot. The prior
-# asks for mean 0 and variance 1. They do not tell the halves apart: the batch norm brings both near them, in both runs.
+# in $z^{(1)}$ nothing can be seen. In a single run where nothing leaves, the same half still shows the boot. A batch
+# norm brings both halves near mean 0 and variance 1, in both runs. The halves differ in the correlation of
+# neighbouring pixels: above 0.6 in $h^{(1)}$, below 0.2 in $z^{(1)}$.
 #
 # ### To noise and back
 #

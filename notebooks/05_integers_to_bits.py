@@ -300,8 +300,9 @@ assert torch.allclose(ours, theirs.double())
 #
 # ### Two tests that catch a lost constant
 #
-# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. By {prf:ref}`prop-likelihood` no model scores
-# such noise below its entropy, 8.0, on average. A likelihood that does is wrong, often by a lost constant.
+# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. By {prf:ref}`prop-likelihood`, with this
+# noise as $\hat p$, no model scores it below its entropy, 8.0, on average. A likelihood that does is wrong, often by a
+# lost constant.
 #
 # **Without a flow, noise costs 8.21.** If $f$ is the identity, {eq}`eq:bits` is an integral over one pixel. The cell
 # compares it with the score of noise. Both tests can miss a lost log-determinant; automatic differentiation finds it

@@ -63,8 +63,8 @@ plt.show()
 #   $\operatorname{relu}(h)$ and $\operatorname{relu}(-h)$ loses nothing, since their difference is $h$.
 # * **The mask as a channel.** The mask puts 0 into every gap, so a kept pixel of value 0 looks like a gap. With $b$
 #   as one more channel the network knows where its gaps are.
-# * **Weight normalisation** {cite}`salimans2016weightnorm`. Each filter is a direction and a gain,
-#   which are learned separately,
+# * **Weight normalisation** {cite}`salimans2016weightnorm`. Each filter $w$ has a direction $\omega$ and a gain
+#   $\kappa$, which are learned separately,
 #
 # $$
 # w = \kappa\, \frac{\omega}{\lVert \omega \rVert} ,
@@ -268,8 +268,9 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 #
 # Deep flows are hard to train. The paper normalises {cite}`ioffe2015batchnorm` in two places. Inside $s$ and $t$ a
 # batch norm is a layer like any other. The second place is the **output of each coupling** (section 3.7). The paper
-# gives two reasons. With the norm one can train a deeper stack of couplings. And it eases an instability: a coupling
-# models one half given the other, with a learned scale. After a coupling the norm is part of $f$, and changes volume.
+# gives two reasons. With the norm one can train a deeper stack of couplings. And it eases an instability in
+# training conditional distributions with a learned scale; a coupling is one. After a coupling the norm is part of $f$,
+# and changes volume.
 # With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
 #
 # $$
@@ -627,7 +628,7 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # The loop draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of {eq}`eq:bits-chain` for
 # a figure. Its rate of $10^{-2}$ is ten times that of the authors' code, so that there is something to see within
 # fifteen seconds. It leaves out the L2 penalty. Most recorded Real NVPs have another optimiser, **Muon** (appendix
-# {ref}`training-them`). All start the scales $a$ at 1 and train them faster: at three times the rate, two at ten.
+# {ref}`training-them`). All start the scales $a$ at 1 and train them at three times the rate; two runs, at ten times.
 
 
 # %%
@@ -872,8 +873,8 @@ assert shares[1] > 0.9
 # :label: ex-own-prior
 #
 # Write `Logistic`, a `RealNVP` with a logistic prior, as in NICE {cite}`dinh2015nice`: its density, and the samples of
-# its latents ({ref}`ex-prior`). Here a norm ends every stack. Which scale gives the prior the
-# variance of the latents?
+# its latents ({ref}`ex-prior`). Here a norm ends every stack. By which factor must the prior be
+# stretched to have the variance of the latents?
 # ```
 #
 # ```{solution-start} ex-own-prior

@@ -120,7 +120,7 @@ figures.show_text(
 
 # %% [markdown]
 # The parameters of the paper's model are our count. Our copy of CIFAR-10 lacks a few images. Our run was extended
-# several times. Test images were scored in between, and chose no weights. The paper's other six rows
+# several times. Test images were scored in between; no weights were chosen by them. The paper's other six rows
 # ({doc}`../book/tables`) are of data sets that we did not train on: ImageNet {cite}`russakovsky2015imagenet`, LSUN
 # {cite}`yu2015lsun` and CelebA {cite}`liu2015celeba`. These are our runs on grey images:
 

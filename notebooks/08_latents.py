@@ -106,8 +106,8 @@ for i, angles in enumerate([(0, 0), (0, right), (right, 0), (right, right)]):
 
 # %% [markdown]
 # We decode a grid of angles: up to a right angle for photographs, and for garments a full turn, as in the authors'
-# code {cite}`dinh2016code`. The full turn shows each garment twice. Its antipode $-z_i$ is half a turn away, four
-# columns to the right.
+# code {cite}`dinh2016code`. The full turn shows each garment again four rows down and four columns to the right. Its
+# antipode $-z_i$ is four columns to the right in its own row.
 
 
 # %%
@@ -531,8 +531,8 @@ figures.show_table(["scored", "bits/dim", "±"], rows)
 #
 # A coupling passes $c$ to its network together with $b \odot x$. Then $s$ and $t$ may be any functions of both, since
 # the forward and the inverse pass know both. Section 4.2 does not say how $c$ enters the networks. Here it joins the
-# input of the first convolution as constant maps, for a class nine of 0 and one of 1. On points in the plane the
-# whole change to the coupling of chapter {ref}`coupling-layers` is one line.
+# input of the first convolution as constant maps: for one of ten classes, one map of 1 and nine of 0. On points in the
+# plane the whole change to the coupling of chapter {ref}`coupling-layers` is one line.
 
 
 # %%
@@ -1016,8 +1016,8 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # ```{solution-start} ex-latent-reach
 # :class: dropdown
 # ```
-# Coarser latents reach further. Nine tenths of the change lie closer. From the middle of 28 × 28 pixels the coarsest
-# latents reach every border.
+# Coarser latents reach further. Nine tenths of a change lie well inside its reach. From the middle of 28 × 28 pixels
+# the coarsest latents reach every border.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)

@@ -138,7 +138,7 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 # later pixels, so they are zero. Whether the centre is zero depends on the colours. Split the maps (channels) of every
 # layer into three groups, one for each colour. The green group serves the prediction of green, so it may know only the
 # red of its own pixel. Under **mask A** an output map reads, at the centre, only the colours *before* its own. Under
-# **mask B** it also reads its *own*.
+# **mask B** it also reads its *own*: behind a mask A, green maps do not know the green of their pixel.
 #
 # | tap | mask A | mask B |
 # |:--|:-:|:-:|
@@ -354,7 +354,7 @@ print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 # %% [markdown]
 # No later pixel moves anything. But not every earlier pixel does: three layers see 21 of 123. Each layer adds a row
 # above and a column on the left. A kernel reads to the right only in rows above, so each step to the right costs a
-# step up. Pixels below that diagonal stay hidden at any depth. {doc}`12_pixelcnn` measures this *blind spot*.
+# step up: pixels below a diagonal stay hidden at any depth. {doc}`12_pixelcnn` measures this *blind spot*.
 #
 # ### Why mask A, and why only once
 #

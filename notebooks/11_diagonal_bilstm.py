@@ -179,7 +179,7 @@ class DiagonalLSTM(nn.Module):
 
 # %% [markdown]
 # Zeros stand for the row above the first, so the padding is *at the top*. Row $r$ begins at step $r$. Until then it
-# keeps its learned first state, the left neighbour of its first pixel.
+# keeps its learned first state, read as the left neighbour of its first pixel.
 #
 # ## Both directions, and the shift
 #

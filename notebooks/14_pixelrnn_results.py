@@ -441,7 +441,7 @@ plt.show()
 
 # %% [markdown]
 # The training curves still fall where the budgets end: on digits by 0.6 to 1.7 nats in the last quarter of the steps.
-# The scores of held-out images fell by 0.5 nats at most, and that of the PixelCNN rose a little:
+# There the scores of held-out images fell by 0.5 nats at most, and that of the PixelCNN rose a little:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST. Lines: the training loss, a running mean. Marks: images held out for validation, under averaged weights. Dashes at the right: the paper's scores on test images. Where a line jumps, a budget was extended and the rate rose again.", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are; those of the two Diagonal BiLSTMs jump up by one or two nats on the way. The marks level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
@@ -608,7 +608,7 @@ assert then["rate"] > 1e-3
 # ## What a layer, a connection, an output is worth
 #
 # Tables 2 and 3 of the paper take the Row LSTM apart, on validation images of CIFAR-10 (chapter {doc}`10_row_lstm`
-# prints them). Do small networks agree? Our miniatures have 16 maps, and make 2,000 steps by Muon on 32,000 images.
+# prints them). Do small networks agree? Our miniatures have $h = 16$, and make 2,000 steps by Muon on 32,000 images.
 # With one seed, all see the same images. All have the rate of `cifar10-small-row-lstm`, which was not tuned for them:
 
 # %% tags=["hide-input"]
@@ -692,7 +692,7 @@ assert max(moved.values()) < 0.05
 # $$ (eq:mcgsm)
 #
 # with eight means, four widths for each mean and the weights $\pi_{kl}$, all computed by the network. Our two runs are
-# Row LSTMs of two layers and 24 maps, on the embedded images of Fashion-MNIST, with the same rate and minutes:
+# Row LSTMs of two layers with $h = 24$, on the embedded images of Fashion-MNIST, with the same rate and minutes:
 
 
 # %% tags=["hide-input"]

@@ -123,7 +123,7 @@ plt.show()
 # *Coverage* is the share of test images that have a sample nearby; a later section measures it. Its ± is
 # the spread over three sets of samples. The standard error of bits/dim over the 10,000 test images is below 0.01.
 # Two other seeds moved the bits/dim of a network by less than 0.006, as a later section shows. The table compares the
-# six families:
+# six families (the diffusion infers its latent by adding noise):
 
 # %% tags=["hide-input"]
 benchmarks = repository_root() / "benchmarks"
@@ -264,7 +264,8 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # A VAE {cite}`kingma2014vae` has a latent $z \sim \mathcal N(0, I)$ of 32 numbers. Given $z$, a network states a
 # logistic distribution for each pixel, independently of the others; a level has the mass of its bin
 # ({ref}`ex-logistic-mixture`). The probability of an image, $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be
-# computed. A second network proposes where to look: $q(z \mid x)$, a Gaussian. For any $q > 0$, the **weight**
+# computed. A second network proposes where to look: $q(z \mid x)$, a Gaussian. If $q > 0$ where the numerator is, the
+# **weight**
 #
 # $$
 # w(z) = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
@@ -364,8 +365,9 @@ except NVPError as error:
 # For each pixel $P(x \mid z_0)$ is proportional to $q(z_0 \mid x)$, over the 256 levels. So the first two terms need
 # no network; here they come to 0.01 bits/dim. The loss is nearly the error of a denoiser, and yet it counts bits. Why
 # this factor? A small step back in time costs the divergence of two Gaussians of equal variance: half of the rise of
-# $\exp(-\gamma)$, times the squared error of the image. The rise is $\exp(-\gamma) (\gamma_1 - \gamma_0)\, \mathrm dt$,
-# and that error is $\exp(\gamma)$ times the squared error of the noise. The exponentials cancel.
+# $\exp(-\gamma)$, times the squared error of the image $(z_t - \sigma_t \hat e) / \alpha_t$. The rise is
+# $\exp(-\gamma) (\gamma_1 - \gamma_0)\, \mathrm dt$, and that error is $\exp(\gamma)$ times the squared error of the
+# noise. The exponentials cancel.
 
 
 # %%
@@ -642,9 +644,9 @@ assert bits_of["a black image"] < bits_of["a white image"] < bits_of[real]
 #
 # ## Two kinds of bound, and an exact score
 #
-# How far is a bound from the truth? The diffusion's is a mean over times, and its terms are no weights. Those of the
-# Gaussian, Real NVP and the VAE are means of a log weight. They get tighter when several weights are averaged *inside*
-# the logarithm:
+# How far is a bound from the truth? The diffusion's is a mean over times, and its terms are no weights. The bounds of
+# the Gaussian, Real NVP and the VAE are means of a log weight. They get tighter when several weights are averaged
+# *inside* the logarithm:
 #
 # ```{prf:proposition} More draws, tighter bounds
 # :label: prop-more-draws
@@ -780,7 +782,7 @@ figures.show_table(
 # %% [markdown]
 # Here the exact score is the lowest, so nothing is proved about the order. (The four networks are proved better than
 # the table of two neighbours, which is exact and scores higher.) But where there is a rule of thumb, its gap is
-# smaller than the lead. So from the diffusion down, the order of the scores is probably that of the models. Between
+# smaller than the lead. So from the diffusion on, the order of the scores is probably that of the models. Between
 # the Pixel RNN and the diffusion, which has no such rule, it stays open.
 #
 # Another seed gives another model. So all families but the Gaussian were trained again from two other seeds, for as
@@ -834,7 +836,8 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 # * **Coverage** {cite}`naeem2020coverage`. Put a ball around each test image that reaches to its fifth nearest
 #   neighbour among test images. Count the balls with a sample inside.
 #
-# Distances are between means over 2 × 2 pixels, so that grain counts for less.
+# Distances are between means over 2 × 2 pixels, so that grain counts for less. The cell measures coverage: of samples
+# and of training images, as they are and blurred, and of the VAE from latents of training images.
 
 
 # %%

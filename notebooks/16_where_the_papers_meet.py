@@ -530,7 +530,7 @@ def log_prob(flow, images, mean, deviation, generator):
 
 
 # %% [markdown]
-# `examples/tarflow.py` holds the same model as a model of one's own (chapter {ref}`your-turn`). A recorded run of it
+# `examples/tarflow.py` holds the same model for the package to train (chapter {ref}`your-turn`). A recorded run of it
 # has eight blocks of one layer, tokens of 48 numbers, two heads and patches of 4 × 4 pixels. Our class takes its
 # weights and gives the same likelihood:
 

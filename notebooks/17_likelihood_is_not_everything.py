@@ -304,9 +304,9 @@ pictures.plot_shells((1, 10, 100, D))
 plt.show()
 
 # %% [markdown]
-# The mean stays $\tfrac12 \log_2 e = 0.72$ bits/dim above the mode, and the hump around it narrows with $D$. The same
-# holds wherever $-\log P$ is a sum of many weakly dependent terms. Then the samples of a model have values of $-\log P$
-# close to the mean, neither far above *nor below*. The images with such values form the **typical set**.
+# The mean stays $\tfrac12 \log_2 e = 0.72$ bits/dim above the mode, and the hump around it narrows with $D$. Such a
+# hump narrows wherever $-\log P$ is a sum of many weakly dependent terms. Then the samples of a model have values of
+# $-\log P$ close to the mean, neither far above *nor below*. The images with such values form the **typical set**.
 #
 # {cite:t}`nalisnick2019typicality` therefore call an image out of distribution if its bits are too few *or* too
 # many. The next cell tries three rules. Training images stand in for the model's own samples: each threshold

@@ -54,9 +54,9 @@ ledger = runs()
 # %% [markdown]
 # ## From probabilities to bits
 #
-# Suppose that every $x$ has a file of $L(x)$ bits. No file is the beginning of another, so that a decoder sees where
-# one ends. Then $\sum_x 2^{-L(x)} \le 1$ (Kraft, {prf:ref}`prop-code`). So lengths give probabilities $2^{-L}$, up to
-# a factor. Conversely, probabilities give lengths:
+# Suppose that every $x$ has a file of $L(x)$ bits. No file is the beginning of another (a **prefix code**), so that a
+# decoder sees where one ends. Then $\sum_x 2^{-L(x)} \le 1$ (Kraft, {prf:ref}`prop-code`). So lengths give
+# probabilities $2^{-L}$, up to a factor. Conversely, probabilities give lengths:
 #
 # ```{prf:proposition} Arithmetic coding
 # :label: prop-coding
@@ -163,7 +163,7 @@ print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
 
 # %% [markdown]
 # The file is within two bits of the promise, but integers of nearly five thousand digits are slow. A **range coder**
-# keeps a window of 64 bits and writes words of 32 as they become certain. Another design, ANS {cite}`duda2009ans`, is
+# keeps a window (here 64 bits) and writes words (here 32) as they become certain. Another, ANS {cite}`duda2009ans`, is
 # a stack: it reads what was written last, and removes it. We use the coders of
 # [constriction](https://bamler-lab.github.io/constriction/)
 # {cite}`bamler2022ans`.
@@ -248,7 +248,7 @@ assert in_single > 0.05
 assert others == [0, 0]
 
 # %% [markdown]
-# In single precision a decoder would soon be lost. `nvp.autoregressive.coding` takes three measures:
+# After coding by one pass in float32 a decoder would soon be lost. `nvp.autoregressive.coding` takes three measures:
 #
 # * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the
 #   decoder's by the file.

@@ -166,7 +166,7 @@ plt.show()
 # $W$, and its determinant is $(\det W)^{h w}$. Renumbering $x$ and $y$ in the same way changes no determinant.
 # ```
 #
-# The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for the whole image. Glow's authors
+# The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for a whole batch. Glow's authors
 # describe how to avoid even these, by learning the factors of $W$:
 #
 # $$

@@ -133,15 +133,15 @@ estimation.plot_divergences(
 plt.show()
 
 # %% [markdown]
-# The forward fit covers both modes, and the gap between them. The reverse fit finds one mode, and which one depends
-# on its start. So maximum likelihood **covers**: a model that is too small spreads, and some of its samples fall
+# The forward fit covers both modes, and the gap between them. The reverse fit seeks one mode, and which one depends
+# on its start. So maximum likelihood is **mode-covering**: a model that is too small spreads, and some samples fall
 # where there are no data. A method that only asks whether samples are convincing tends to leave places out. A GAN
 # is between the two divergences ({ref}`beyond-gans`).
 #
 # ## Bits are file lengths
 #
-# Suppose that we store images as strings of 0 and 1 {cite}`shannon1948`. No string may be the beginning of another,
-# so that strings can follow each other without a mark between.
+# Suppose that we store images as strings of 0 and 1 {cite}`shannon1948`. No string may be the beginning of another
+# (a **prefix code**), so that strings can follow each other.
 #
 # ```{prf:proposition} Codes are distributions
 # :label: prop-code

@@ -156,7 +156,7 @@ header = ["right for", "Row LSTM", "Diagonal BiLSTM, to the right"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# Reading order is right for both. So one function serves all three scans. They differ in their taps, and in the
+# Raster order is right for both. So one function serves all three scans. They differ in their taps, and in the
 # direction in which they read a row:
 #
 # | layer | taps (row, column) | cell | reads a row |
@@ -386,7 +386,7 @@ figures.show_table(
 #
 # ## Summary
 #
-# * An order of computation is right if every pixel comes after its taps. Reading order is right for both LSTM layers,
+# * An order of computation is right if every pixel comes after its taps. Raster order is right for both LSTM layers,
 #   with backward rows for the direction to the left.
 # * Few wide steps suit a GPU: skewed columns, both directions in one product.
 # * On a CPU many small steps are fast: a compiled scan in raster order, eight images side by side.

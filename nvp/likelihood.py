@@ -18,7 +18,7 @@ from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, check_
 
 def nats_per_bit(image_shape: tuple[int, int, int]) -> float:
     """D ln 2: the nats that an image costs at one bit/dim."""
-    channels, height, width = image_shape  # that of a batch has one more
+    channels, height, width = image_shape  # fails for the shape of a batch
     return channels * height * width * math.log(2)
 
 
@@ -81,7 +81,7 @@ def score_images(
         if log_prob.shape != (len(batch),):
             raise NVPError(
                 f"{type(model).__name__}.log_prob gave {tuple(log_prob.shape)} scores for "
-                f"{len(batch)} images: mend the model"
+                f"{len(batch)} images: fix the model"
             )
         scores.append(bits_per_dim(log_prob.cpu(), model.image_shape))
         if progress is not None:
@@ -174,10 +174,10 @@ def reestimate_statistics(
                 if part.start == 0:  # an old average that is infinite would make the new one nan
                     module.running_mean.zero_()
                     module.running_var.fill_(1)
-                # The running mean of all batches so far, each of the weight of its images.
+                # The mean over all batches so far, each weighted by its number of images.
                 module.momentum = (part.stop - part.start) / part.stop
             batch, labels = images_and_labels(images[part].to(model.device))
-            # What training computes: a model without likelihood has norms, too.
+            # Not `log_prob`: a model without likelihood may have norms, too.
             model.loss(batch, generator, labels=labels)
             if progress is not None:
                 progress(part.stop)

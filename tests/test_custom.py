@@ -212,7 +212,7 @@ def test_a_part_that_no_checkpoint_keeps_is_refused_before_training(
     edit("self.logits = nn.Parameter(0.01 *", f"{line}\n        self.logits = nn.Parameter(0 *")
     tiny.write_data(tmp_path / "data")
     config = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
-    with refusal(r"build\(\) makes another model each time"):
+    with refusal(r"build\(\) makes a different model each time"):
         prepare(config, tmp_path / "run", data_root=tmp_path / "data")
     assert not (tmp_path / "run").exists()
 
@@ -241,7 +241,7 @@ def test_samples_that_are_no_images_are_one_line(
 ) -> None:
     edit(old, new)
     model = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml").build_model()
-    with refusal(rf"Histograms\.sample must give uint8 .*{re.escape(got)}: mend the model$"):
+    with refusal(rf"Histograms\.sample must give uint8 .*{re.escape(got)}: fix the model$"):
         write_samples(model, tmp_path / "a.png", 4)
 
 

@@ -281,8 +281,8 @@ def test_a_run_in_the_checkout_may_be_a_strangers(place: str, tmp_path: Path, mo
         (lambda t, h: (t, h | {"config": {"model": {"family": "this:Zen"}}}), "family=this:Zen"),
         (lambda t, h: (t, h | {"window": [[1.0]]}), "window"),
         (lambda t, h: ({n: t[n] for n in t if n != "noise"}, h), "no training state"),
-        (lambda t, h: (t | {"noise": t["noise"][:9]}, h), "another order or noise"),
-        (lambda t, h: (t | {"order": t["order"] + 7}, h), "another order or noise"),
+        (lambda t, h: (t | {"noise": t["noise"][:9]}, h), "is damaged (order or noise)"),
+        (lambda t, h: (t | {"order": t["order"] + 7}, h), "is damaged (order or noise)"),
     ],
 )
 def test_a_forged_checkpoint_is_one_line(forge: Any, match: str, pixel_home: Path) -> None:

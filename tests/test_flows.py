@@ -109,7 +109,7 @@ def test_what_does_not_fit_a_coupling_is_refused() -> None:
     for made, got in ((x, re.escape("(1, 2, 4, 4)")), ((x, x), "tuple")):
         coupling = CheckerboardCoupling(Parity.ODD, nn.Identity(), scale_init=1.0)
         coupling.net.register_forward_hook(lambda *_, made=made: made)
-        with refusal(f"to t and s in one tensor, .*, got {got}: mend the net"):
+        with refusal(f"to t and s in one tensor, .*, got {got}: fix the net"):
             coupling(x)
     with refusal("halves the channels, got 3: squeeze first"):
         ChannelCoupling(Half.SECOND, net, scale_init=1.0)(torch.randn(1, 3, 4, 4))

@@ -97,7 +97,7 @@ def load_ablation(path: Path = BOOK_FILE) -> Ablation:
     try:
         ablation = Ablation.model_validate(read_yaml(path.read_text()))
     except (OSError, ValueError) as error:
-        raise NVPError(f"{path} is no ablation: {first_fault(error)}: mend it") from error
+        raise NVPError(f"{path} is no ablation: {first_fault(error)}: fix it") from error
     if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
         raise NVPError(f"{path}: two variants have one name: give each its own")
     return ablation.model_copy(update={"base": path.parent / ablation.base})

@@ -51,7 +51,7 @@ using Sum = at::opmath_type<S>;
 template <typename S>
 constexpr bool TILES = std::is_same_v<S, at::BFloat16>;
 
-// The fast exponential makes a number of nan. A ruined state must stay nan, so that it is found.
+// The fast exponential turns nan into a number. A ruined state must stay nan, so that it is found.
 template <typename T>
 inline Vec<T> sigmoid(const Vec<T>& x) {
   return Vec<T>::blendv(Vec<T>(1) / (Vec<T>(1) + x.neg().exp_u20()), x, x.isnan());

@@ -52,9 +52,9 @@ def raster_lstm(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> 
 
     `gates` is the input-to-state map, (N, H, W, directions, 4, h), in the order o, f, i, g.
     `weight`, (directions, taps, h, 4h), maps the states of the neighbours to the gates. `initial`,
-    (directions, 2, L, h), holds the learned first h and c. `kernel` is the Row LSTM's k, or
-    0 (`DIAGONAL`): the second direction is then shifted down by one row. The map is of the gates'
-    type.
+    (directions, 2, L, h), holds the learned first h and c; L is W for the Row LSTM, else H.
+    `kernel` is the Row LSTM's k, or 0 (`DIAGONAL`): the second direction is then shifted down by
+    one row. The map is of the gates' type.
     """
     if gates.dtype is torch.bfloat16:
         weight, initial = weight.float(), initial.float()

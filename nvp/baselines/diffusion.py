@@ -164,8 +164,8 @@ def _alpha_sigma(gamma: Tensor) -> tuple[Tensor, Tensor]:
 def _end_losses(levels: int, gamma_0: float, gamma_1: float) -> Tensor:
     """Prior plus reconstruction loss of a sub-pixel of each level, (levels,), float64, nats.
 
-    The latter is -E[log softmax_j(-(x_i + s e - x_j)^2 / 2 s^2)_i], e ~ N(0, 1); the term
-    -e^2 / 2, common to all j, cancels.
+    The latter is -E[log softmax_j(-(x_i + s e - x_j)^2 / 2 s^2)_i], e ~ N(0, 1) and
+    s = sigma_0 / alpha_0; the term -e^2 / 2, common to all j, cancels.
     """
     kind: Any = {"dtype": torch.float64, "device": "cpu"}
     x = from_levels(torch.arange(levels, **kind), levels)

@@ -152,7 +152,7 @@ def read_npy(folder: Path, split: str) -> Stored:
         largest = np.finfo(np.float32).max if rank == 2 else np.iinfo(np.int64).max
         if not (np.abs(labels) <= largest).all():  # in the type that `load` gives; false for NaN
             raise NVPError(
-                f"{labels_path} holds NaN or infinity, or a number beyond {largest}: mend it, or "
+                f"{labels_path} holds NaN or infinity, or a number beyond {largest}: fix it, or "
                 "remove it"
             )
     return Stored(images, labels, folder, noted=_noted(folder / NOTE, split))
@@ -215,7 +215,7 @@ def _alike(path: Path) -> Stack:
     if len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise NVPError(
             f"{path} has shape {images.shape}, images must be (N, H, W, C) with 1 or 3 channels, N "
-            "at least 1: mend them and save again"
+            "at least 1: fix them and save again"
         )
     return images
 

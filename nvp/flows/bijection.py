@@ -13,9 +13,10 @@ class Bijection(nn.Module, ABC):
     """An invertible map in the paper's direction: `forward` is f, `inverse` is g = f^-1.
 
     Both return new tensors: the mapped points, (N, ...), and the log-determinant at each, (N,), in
-    nats (eqs 2 and 3). In training mode batch norms move their running averages, and those after
-    couplings use the batch in `forward`. So `inverse` is sure to undo `forward` in evaluation mode
-    only. The map may depend on a condition y, (N, K): None in an unconditional model (appendix F).
+    nats (eqs 2 and 3). In training mode batch norms update their running averages. Those after
+    couplings use the batch in `forward` and the averages in `inverse`: only in evaluation mode is
+    one sure to undo the other. The map may depend on a condition y, (N, K): None in an
+    unconditional model (appendix F).
     """
 
     @abstractmethod

@@ -82,7 +82,7 @@ class AffineCoupling(Bijection):
         if got != expected:  # one map would be broadcast, and the log-determinant wrong
             raise NVPError(
                 f"the net of a {type(self).__name__} must map {tuple(kept.shape)} to t and s in "
-                f"one tensor, {expected}, got {got}: mend the net"
+                f"one tensor, {expected}, got {got}: fix the net"
             )
         t, raw = output.chunk(2, dim=1)
         return t, raw

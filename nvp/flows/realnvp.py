@@ -29,7 +29,7 @@ class Scale(Bijection):
     """One scale of section 3.6: three checkerboard couplings, a squeeze, three channel-wise ones.
 
     The last scale has four checkerboard couplings and no squeeze. Scale `index`, from 0, maps
-    (N, 2^index C, H, W) to the same shape: the squeeze is undone at the end.
+    (N, 2^index C, H/2^index, W/2^index) to the same shape: the squeeze is undone at the end.
     """
 
     def __init__(self, config: RealNVPConfig, index: int) -> None:
@@ -105,7 +105,7 @@ def _coupling(
 
 
 class MultiScaleFlow(Bijection):
-    """f of section 3.6: after each scale but the last, half of the dimensions leave (eqs 13 to 16).
+    """f of section 3.6: each scale but the last factors out half of the dimensions (eqs 13 to 16).
 
     z is in image layout: each scale's latents stand where its squeeze took them from.
     """

@@ -27,7 +27,7 @@ class WeightNormConv2d(nn.Module):
 
     Each output channel's filter v is divided by its L2 norm and, with `magnitude`, multiplied by
     a learned g: w = g v / ||v||. Without `magnitude` filters have norm 1; inside a block the next
-    batch norm sets the gain.
+    batch norm cancels any gain.
     """
 
     roles: ClassVar = {"v": Role.DIRECTION, "g": Role.GAIN}
@@ -147,7 +147,7 @@ class ResidualBlock(nn.Module):
 
 
 class InputTreatment(nn.Module):
-    """(N, channels, H, W), the kept half -> (N, out_channels, H, W), as the official code has it.
+    """(N, channels, H, W), the kept part -> (N, out_channels, H, W), as the official code has it.
 
     Batch norm; for a checkerboard a factor of 2; [h, -h], so that the ReLU is a concatenated one;
     and the checkerboard itself as one more channel. The code gives no reason for the factor. (Half

@@ -86,7 +86,7 @@ def _net(width: int) -> nn.Module:
 def fit(
     flow: ToyFlow, points: Tensor, steps: int = 1500, *, learning_rate: float = 7e-3, seed: int = 0
 ) -> list[float]:
-    """Maximise the likelihood of `points`, (M, 2), by Adam; returns each step's nats per point.
+    """Maximise the likelihood of `points`, (M, 2), by Adam; returns each step's loss, in nats.
 
     Batches of 256 are drawn with replacement; the rate falls to 0 along a half cosine.
     """

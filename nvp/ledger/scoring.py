@@ -124,7 +124,7 @@ def check_own(run: TrainedRun) -> None:
         reason = next(iter(str(error).splitlines()), "")
         raise NVPError(
             f"{run.config.model.family} cannot do what a record needs, a score in float64 and a "
-            f"sample ({type(error).__name__}: {reason}): mend it; nvp.testing.check_model says more"
+            f"sample ({type(error).__name__}: {reason}): fix it; nvp.testing.check_model says more"
         ) from error
 
 

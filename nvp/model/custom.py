@@ -106,7 +106,7 @@ def check_repeats(config: Family, device: torch.device) -> None:
         losses.append(torch.as_tensor(loss).detach())  # `State.loss` names what is no tensor
     if not torch.allclose(losses[0], losses[1], equal_nan=True):
         raise NVPError(
-            f"{config.family}: build() makes another model each time, even with the same state "
+            f"{config.family}: build() makes a different model each time, even with the same state "
             "dict: keep what is random in a parameter or a persistent buffer and layers in an "
             "nn.ModuleList, and let loss draw from its generator"
         )

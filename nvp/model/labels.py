@@ -71,7 +71,7 @@ def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
         raise NVPError(f"labels are {tuple(labels.shape)} for {number} images: pass one for each")
     if labels.shape[1:] == (num_classes,):
         if not labels.isfinite().all():
-            raise NVPError("a label is not finite: mend the vectors, or leave their images out")
+            raise NVPError("a label is not finite: fix the vectors, or leave their images out")
         return
     if labels.ndim != 1 or labels.is_floating_point() or labels.dtype is torch.bool:
         raise NVPError(

@@ -143,7 +143,7 @@ def _library(source: Path, command: list[str]) -> Path:
 
 
 def _compile(command: list[str], library: Path) -> None:
-    """Write `library` at once: to load one that was cut short would end the process in silence."""
+    """Write `library` atomically: loading one that was cut short would crash without a message."""
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # there may be no locks
         part = Path(folder) / library.name
         done = subprocess.run([*command, "-o", f"{part}"], capture_output=True, check=False)

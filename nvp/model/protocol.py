@@ -117,7 +117,7 @@ class ImageModel(nn.Module, ABC):
             raise NVPError(
                 f"{type(self).__name__}._log_probs must yield tensors ({len(images)},), one number "
                 "for each image, once for each set of noise, got "
-                f"{', '.join(sorted(shapes)) or 'nothing'}: mend the model"
+                f"{', '.join(sorted(shapes)) or 'nothing'}: fix the model"
             )
         return torch.stack(draws).mean(0) if self.averages_noise else log_mean_exp(draws)
 

@@ -88,7 +88,7 @@ def draw(
             if images.dtype != torch.uint8 or images.shape != shape:
                 raise NVPError(
                     f"{type(model).__name__}.sample must give uint8 {shape}, got {images.dtype} "
-                    f"{tuple(images.shape)}: mend the model"
+                    f"{tuple(images.shape)}: fix the model"
                 )
             drawn.append(images.cpu())
             progress(sum(map(len, drawn)))

@@ -100,9 +100,9 @@ class Job:
         """Train until the budget is spent; returns the last row of the log, if it has any.
 
         Writes `config.yaml`, `log.csv` and the checkpoint; of several processes the first writes.
-        Raises `NVPError` when a loss or a gradient is not finite, and after saving when a
-        validation is not, or when a signal asks for a stop. A single process raises any other
-        error in a validation after saving, too.
+        Raises `NVPError` when a loss or a gradient is not finite. Saves, then raises `NVPError`,
+        when a validation is not finite or a signal asks for a stop. A single process also saves
+        before it raises any other error in a validation.
         """
         try:
             return self._train()
@@ -194,7 +194,7 @@ class Job:
 
 
 def _clock() -> float:
-    """Seconds, without those of compiling operators, which a budget of training does not have."""
+    """Seconds, without those of compiling operators, which the training budget does not count."""
     return time.perf_counter() - seconds_compiling()
 
 
@@ -212,7 +212,7 @@ def training_step(
     state.optimiser.zero_grad()
     loss = state.loss(batch, state.noise)
     if not loss.requires_grad:
-        raise NVPError(f"{type(state.model).__name__}.loss has no gradient: mend the model")
+        raise NVPError(f"{type(state.model).__name__}.loss has no gradient: fix the model")
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
     value, length = agree(loss.item()), norm.item()

@@ -26,7 +26,7 @@ class Muon(torch.optim.Adam):
     """Muon (Jordan et al., 2024) for groups that have a "role"; Adam for the others.
 
     The momentum is Nesterov's, with 0.95 of the old; `betas` and `eps` are those of Adam. A kernel
-    W of momentum U S V^T moves with all its singular values set to about 1, so that no
+    W moves by its momentum U S V^T with the singular values S set to about 1, so that no
     direction is left behind:
 
         W <- (1 - rate decay) W - rate sqrt(max(1, rows / columns)) U V^T.

@@ -80,7 +80,7 @@ class State:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise NVPError(
                 f"{type(self.model).__name__}.loss must return a tensor without dimensions, got "
-                f"{shape}: mend the model"
+                f"{shape}: fix the model"
             )
         return loss
 
@@ -164,7 +164,9 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
     order = torch.arange(len(state.order))
     noise = state.noise.get_state()
     if tensors["noise"].shape != noise.shape or not torch.equal(tensors["order"].sort()[0], order):
-        raise NVPError(f"{checkpoint.path} holds another order or noise: start the run again")
+        raise NVPError(
+            f"{checkpoint.path} is damaged (order or noise): train anew in another --run-folder"
+        )
     state.noise.set_state(tensors["noise"].to(noise.dtype))
     state.order = tensors["order"]
     state.step, state.position = header.step, header.position

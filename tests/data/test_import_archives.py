@@ -91,4 +91,4 @@ def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, m
     denied = Mock(side_effect=PermissionError(13, "Permission denied"))
     monkeypatch.setattr(zipfile, "is_zipfile", denied)
     path = archive(tmp_path / "photos.zip", {"a.png": encoded(pixels(6, 6))})
-    refused(r"^cannot read .*photos\.zip \(Permission denied\): mend its perm", path)
+    refused(r"^cannot read .*photos\.zip \(Permission denied\): fix its perm", path)

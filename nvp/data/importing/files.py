@@ -46,7 +46,7 @@ def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
         # Such an error is the system's. EINVAL is not: a damaged archive asks for an invalid place.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise NVPError(
-                f"cannot read {place} ({error.strerror}): mend its permissions, or its disk"
+                f"cannot read {place} ({error.strerror}): fix its permissions, or its disk"
             ) from error
         raise NVPError(f"{place} is damaged ({_reason(error)}): download it again") from error
 
@@ -154,7 +154,7 @@ def _folder(root: Path) -> Iterator[File]:
 
 def _refuse(error: OSError) -> None:
     raise NVPError(
-        f"cannot read {error.filename} ({error.strerror}): mend its permissions, or move it away"
+        f"cannot read {error.filename} ({error.strerror}): fix its permissions, or move it away"
     )
 
 

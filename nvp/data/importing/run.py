@@ -131,7 +131,7 @@ def import_set(
             _check_name(name, target, options.replace)
             columns = Columns(folder, what)
             refused = columns.journal.unreadable and columns.journal.position == opened.number
-            if refused and not options.skip_unreadable:  # chmod may have mended it
+            if refused and not options.skip_unreadable:  # chmod may have fixed it
                 (folder / JOURNAL).unlink()
                 columns = Columns(folder, what)
             _write(opened, columns, prepare, options.gray)
@@ -221,7 +221,7 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
         more = len(journal.unreadable) - SHOWN
         raise NVPError(
             f"{len(journal.unreadable)} of {source.number:,} images cannot be read: {shown}"
-            f"{f'; and {more} more' if more > 0 else ''}: mend or remove them, or give the same "
+            f"{f'; and {more} more' if more > 0 else ''}: fix or remove them, or give the same "
             "command with --skip-unreadable"
         )
     for split in SPLITS:
