@@ -269,8 +269,8 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # Deep flows are hard to train. The paper normalises {cite}`ioffe2015batchnorm` in two places. Inside $s$ and $t$ a
 # batch norm is a layer like any other. The second place is the **output of each coupling** (section 3.7). The paper
 # gives two reasons. With the norm one can train a deeper stack of couplings. And it eases an instability in
-# training conditional distributions with a learned scale; a coupling is one. After a coupling the norm is part of $f$,
-# and changes volume.
+# training conditional distributions with a learned scale: a coupling models one half given the other. After a coupling
+# the norm is part of $f$, and changes volume.
 # With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
 #
 # $$
@@ -628,7 +628,7 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # The loop draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of {eq}`eq:bits-chain` for
 # a figure. Its rate of $10^{-2}$ is ten times that of the authors' code, so that there is something to see within
 # fifteen seconds. It leaves out the L2 penalty. Most recorded Real NVPs have another optimiser, **Muon** (appendix
-# {ref}`training-them`). All start the scales $a$ at 1 and train them at three times the rate; two runs, at ten times.
+# {ref}`training-them`). All start the scales $a$ at 1 and train them at three times the rate, but two at ten times.
 
 
 # %%

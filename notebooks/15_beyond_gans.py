@@ -264,8 +264,8 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # A VAE {cite}`kingma2014vae` has a latent $z \sim \mathcal N(0, I)$ of 32 numbers. Given $z$, a network states a
 # logistic distribution for each pixel, independently of the others; a level has the mass of its bin
 # ({ref}`ex-logistic-mixture`). The probability of an image, $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be
-# computed. A second network proposes where to look: $q(z \mid x)$, a Gaussian. If $q > 0$ where the numerator is, the
-# **weight**
+# computed. A second network proposes where to look: $q(z \mid x)$, a Gaussian. If $q > 0$ wherever
+# $p(x \mid z)\, p(z) > 0$, the **weight**
 #
 # $$
 # w(z) = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
@@ -836,8 +836,8 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 # * **Coverage** {cite}`naeem2020coverage`. Put a ball around each test image that reaches to its fifth nearest
 #   neighbour among test images. Count the balls with a sample inside.
 #
-# Distances are between means over 2 × 2 pixels, so that grain counts for less. The cell measures coverage: of samples
-# and of training images, as they are and blurred, and of the VAE from latents of training images.
+# Distances are between means over 2 × 2 pixels, so that grain counts for less. The cell measures coverage: of the GAN's
+# samples and of training images, as they are and blurred, and of the VAE from latents of training images.
 
 
 # %%

@@ -163,8 +163,8 @@ print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
 
 # %% [markdown]
 # The file is within two bits of the promise, but integers of nearly five thousand digits are slow. A **range coder**
-# keeps a window (here 64 bits) and writes words (here 32) as they become certain. Another, ANS {cite}`duda2009ans`, is
-# a stack: it reads what was written last, and removes it. We use the coders of
+# keeps a window (here of 64 bits) and writes words (of 32) as they become certain. Another design, ANS
+# {cite}`duda2009ans`, is a stack: it reads what was written last, and removes it. We use the coders of
 # [constriction](https://bamler-lab.github.io/constriction/)
 # {cite}`bamler2022ans`.
 

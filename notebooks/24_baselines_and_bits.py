@@ -141,7 +141,7 @@ plt.show()
 # ## Bits are file lengths
 #
 # Suppose that we store images as strings of 0 and 1 {cite}`shannon1948`. No string may be the beginning of another
-# (a **prefix code**), so that strings can follow each other.
+# (a **prefix code**), so that strings need no mark between them.
 #
 # ```{prf:proposition} Codes are distributions
 # :label: prop-code

@@ -64,7 +64,7 @@ class Optimiser(StrEnum):
     ADAM = "adam"  # Real NVP
     ADAMAX = "adamax"  # of neither paper; later flows use it (Glow's code)
     RMSPROP = "rmsprop"  # Pixel RNN, which gives none of its constants
-    MUON = "muon"  # of neither paper: the kernels by orthogonal steps, the rest by Adam
+    MUON = "muon"  # of neither paper: orthogonal steps for kernels and recurrent weights, else Adam
 
 
 # The optimisers that use a setting. With another one the setting is refused.

@@ -108,6 +108,8 @@ def test_norm_of_a_batch(scope: NormScope, running_average: bool) -> None:
     """
     norm, x, b = norm_and_input(scope)
     norm.running_average = running_average
+    assert norm.running_mean.tolist() == [0, 0]
+    assert norm.running_var.tolist() == [1, 1]
     norm(x + 5, b)
     old_mean, old_var = norm.running_mean, norm.running_var
     z, log_det = norm(x.requires_grad_(), b)

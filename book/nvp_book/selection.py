@@ -35,10 +35,10 @@ def cost(run: Run) -> str:
 
 
 def paces(run: Run) -> list[float]:
-    """Falls of held-out bits/dim per doubling of the epochs, scored where the rate was 0.
+    """Falls of held-out bits/dim per doubling of the epochs, between scores at a rate of 0.
 
-    Those are the ends of a run's budgets. One is left out if the next that is kept has less than
-    1 / 0.6 times its images. The last pace comes last, and a run of one budget has none.
+    Those are the ends of a run's budgets. One is left out if it has over 0.6 times the images of
+    the next that is kept. The order is that of training; a run of one budget has no pace.
     """
     low = 1e-3 * run.config.training.learning_rate
     ends = {

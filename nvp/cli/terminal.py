@@ -31,7 +31,7 @@ def one_line() -> Iterator[None]:
         if error.errno == errno.EPIPE:  # nobody reads on, as in `nvp data list | head -1`
             raise
         line = f"{error.filename or 'the output'}: {error.strerror or error}"
-    except (MemoryError, RuntimeError) as error:  # of PyTorch: on a GPU, and on a CPU
+    except (MemoryError, RuntimeError) as error:  # RuntimeError: of PyTorch, on a GPU or a CPU
         if "allocate" not in str(error) and not isinstance(error, MemoryError):
             raise
         line = "out of memory: lower batch_size of training or evaluation, or the model's sizes"

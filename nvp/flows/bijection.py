@@ -14,8 +14,8 @@ class Bijection(nn.Module, ABC):
 
     Both return new tensors: the mapped points, (N, ...), and the log-determinant at each, (N,), in
     nats (eqs 2 and 3). In training mode batch norms update their running averages. Those after
-    couplings use the batch in `forward` and the averages in `inverse`: only in evaluation mode is
-    one sure to undo the other. The map may depend on a condition y, (N, K): None in an
+    couplings use the batch in `forward` and the averages in `inverse`, so the two are sure to undo
+    each other in evaluation mode only. The map may depend on a condition y, (N, K): None in an
     unconditional model (appendix F).
     """
 

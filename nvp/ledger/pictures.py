@@ -136,7 +136,7 @@ def _write(path: Path, images: Tensor, columns: int = COLUMNS) -> None:
     fitting = [zoom for zoom in (3, 2) if sheet(images, columns, zoom).width <= MAX_WIDTH]
     for zoom in (*fitting, 1):
         png = encode(sheet(images, columns, zoom))
-        if len(png) <= MAX_BYTES or len(images) <= columns:
+        if len(png) <= MAX_BYTES or (zoom == 1 and len(images) <= columns):
             write(path, png)
             return
     rows = math.ceil(len(images) / columns)

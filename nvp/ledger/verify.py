@@ -109,7 +109,7 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
         return Check(run.name, what, str(run.score), "the set is not here", "not checked")
     except NVPError as error:
         return Check(run.name, what, str(run.score), str(error), "differs")
-    if len(test) != entry.data.test_images:  # such as all of CIFAR-10, of which a copy lacks a few
+    if len(test) != entry.data.test_images:  # as where the record's copy of CIFAR-10 lacked a few
         found = (
             f"the set here has {len(test):,} images, that of the record {entry.data.test_images:,}"
         )

@@ -148,7 +148,7 @@ def next_options(config: RunConfig, data_root: str | Path | None) -> str:
 
 
 def _is_held(family: str) -> bool:
-    """Whether the module of a family is a file of this repository, or is nowhere."""
+    """Whether a family's module is a file of this repository, or is nowhere: no code would run."""
     try:
         found = importlib.util.find_spec(family.partition(":")[0].partition(".")[0])  # runs nothing
     except ValueError:  # a module that was made in memory, or the program itself

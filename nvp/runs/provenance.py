@@ -92,8 +92,8 @@ def code_commit() -> str | None:
     """The commit of this checkout, "+" appended where `nvp/` or `examples/` differ from it.
 
     Without git, as on a rented machine with a copy of the code, it is the variable NVP_COMMIT, else
-    None. The same holds where this package is not in `repository_root()`, whose commits are then of
-    other code.
+    None. The same holds where this package is not in `nvp/` of `repository_root()`, whose commits
+    are then of other code.
     """
     root = repository_root()
     if Path(__file__).resolve().is_relative_to((root / "nvp").resolve()):
@@ -105,7 +105,7 @@ def code_commit() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # Without a lock, which a commit at the same time would meet.
+    # Without the lock of `git status`, which would stop a commit at the same time.
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

@@ -21,7 +21,7 @@ NAMELESS = "nvp-1"  # the format before: its checksum covers no names
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write named tensors and a JSON-able header to `path`, atomically."""
-    plain = {  # copies: the file holds tensors that a model shares once for each of their names
+    plain = {  # copies: a tensor of several names is stored once for each, and shares no memory
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }

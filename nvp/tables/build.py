@@ -175,9 +175,8 @@ def _variants(facts: Published, ledger: dict[str, Run]) -> Table:
         rows.append((figure.model, here, figure.cell, cite(figure)))
     caption = (
         "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
-        "layers, depth, and the kind of output are worth, ± the standard error over images. What "
-        "is not run is made by `nvp train configs/NAME.yaml`, and needs a GPU and `nvp data get "
-        "cifar10`."
+        "layers, depth, and the kind of output are worth, ± the standard error over images. Rows "
+        "that are not run take `nvp data get cifar10` and a GPU: `nvp train configs/NAME.yaml`."
     )
     return Table(caption, ("model", "this code", "published", "by"), rows)
 

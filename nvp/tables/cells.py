@@ -74,7 +74,7 @@ def unbroken(cell: str) -> str:
 
 
 def _has_figures(column: Sequence[str]) -> bool:
-    """Whether a column holds figures, and dashes, nothing or fewer short words beside them."""
+    """Whether a column has more figures than words, all of them short; dashes do not count."""
     figures = [c for c in column if re.match(r"[<≈]? ?[+−-]?\d", c) and ": " not in c]
     words = [cell for cell in column if cell not in figures and cell not in ("", "–")]
     return len(figures) > len(words) and all(len(cell) <= len(NO_LIKELIHOOD) for cell in words)

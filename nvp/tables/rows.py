@@ -53,10 +53,9 @@ def paper_rows(facts: Published, ledger: dict[str, Run]) -> Table:
         "configuration. Parameters are counted, with those that the masks of a Pixel RNN hide. "
         "Memory and hours are estimates for one GPU of 80 GB, and were not measured. Memory is "
         "that of weights, gradients, moments, the average, and what the backward pass keeps at the "
-        "configuration's batch size, in float32. A step takes its arithmetic at "
-        f"{FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, or its operations at "
-        f"{SECONDS_AN_OPERATION * 1e6:.0f} microseconds each, whichever is longer; both are "
-        "counted."
+        "configuration's batch size, in float32. A step takes the longer of its counted "
+        f"arithmetic, at {FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, and its counted operations, at "
+        f"{SECONDS_AN_OPERATION * 1e6:.0f} microseconds each."
     )
     header = ("row", "published", "this code", "parameters", "memory", "budget")
     return Table(caption, header, lines)

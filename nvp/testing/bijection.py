@@ -33,14 +33,14 @@ def check_bijection(
     require(z.shape == x.shape, f"f maps shape {tuple(x.shape)} to {tuple(z.shape)}")
     require(z.dtype is x.dtype, f"f maps {x.dtype} to {z.dtype}")
     require(bool(z.isfinite().all()), "f makes numbers that are not finite")
-    require(log_det.dtype is x.dtype, f"the log-determinants of f are {log_det.dtype}")
+    require(log_det.dtype is x.dtype, f"log-determinants of f are {log_det.dtype}, not {x.dtype}")
     before = z.clone()
     f(x.flip(0), None if y is None else y.flip(0))  # of which the inverse must need nothing
     back, log_det_back = f.inverse(z, y)
     require(torch.equal(z, before), "the inverse changes the points that it is given")
     for whose, found in (("f", log_det), ("the inverse", log_det_back)):
         shape = tuple(found.shape)
-        require(shape == (len(x),), f"the log-determinants of {whose} are {shape}")
+        require(shape == (len(x),), f"the log-determinants of {whose} are {shape}, not (N,)")
     require(not torch.allclose(z, x), "f changes nothing at x, so nothing is checked")
     require(torch.equal(f(x, y)[0], z), "f maps the same x to another z")
     require(near(back, x), f"the inverse is off by {off(back, x):.1e}")
@@ -54,7 +54,7 @@ def check_bijection(
         def alone(point: Tensor, own: Tensor | None = own) -> Tensor:
             return f(point[None], own)[0][0]
 
-        require(near(alone(x[i]), z[i]), "the image of a point depends on those beside it")
+        require(near(alone(x[i]), z[i]), "the z of a point depends on those beside it")
         jacobian = torch.func.jacrev(alone)(x[i]).reshape(x[i].numel(), x[i].numel())
         by_autograd = torch.linalg.slogdet(jacobian).logabsdet
         require(
@@ -81,7 +81,7 @@ def _check_slope(f: Bijection, x: Tensor, y: Tensor | None) -> None:
 
     def values() -> list[Tensor]:
         z, log_det = f(x, y)
-        # 0 x: a volume that is the same for all weights has a gradient, too.
+        # + 0 x: autograd refuses a log-determinant that is a constant.
         return [log_det.sum() + 0 * x.sum(), (mix * z).sum()]
 
     slopes = []

@@ -59,11 +59,11 @@ def require_refusal(what: str, call: Callable[..., object], *given: Any, **optio
     try:
         call(*given, **options)
     except NVPError as error:
-        require("\n" not in str(error), f"{what} is refused in more than one line")
+        require("\n" not in str(error), f"{what} raises NVPError with more than one line")
     except Exception as error:
         raise AssertionError(f"{what} gives {type(error).__name__}, not NVPError") from error
     else:
-        raise AssertionError(f"{what} is not refused")
+        raise AssertionError(f"{what} does not raise NVPError")
 
 
 def check_parts(whole: nn.Module) -> None:

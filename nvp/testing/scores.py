@@ -62,9 +62,9 @@ def check_log_prob(model: ImageModel, images: Tensor, labels: Tensor | None) -> 
 
 @torch.no_grad()
 def check_independence(model: ImageModel, images: Tensor, labels: Tensor | None) -> None:
-    """The first and the last image score beside copies of themselves as beside the others.
+    """The first and the last image have the same score beside copies as beside the others.
 
-    Computed in float64. Where each image sees those before it, the first sees none.
+    Computed in float64. The last is for models where each image sees those before it.
     """
     log_prob = model.log_prob(images, generator=seeded(), labels=labels)
     require(log_prob.dtype is model.dtype, f"log_prob in double precision is {log_prob.dtype}")

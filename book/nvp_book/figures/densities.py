@@ -19,7 +19,7 @@ NUM_SLABS = 8
 
 
 def plot_map(x: Tensor, z: Tensor, density_x: Tensor, density_z: Tensor) -> None:
-    """z = f(x) with p_Z to its left and p_X below it; slabs of equal probability share a colour.
+    """z = f(x) with p_Z to its left and p_X below it, both cut into slabs of equal probability.
 
     All are (N,), over increasing x, from a range that holds nearly all of the mass.
     """

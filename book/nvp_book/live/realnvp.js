@@ -171,7 +171,7 @@ function runNet(net, seen, coupling) {
   const area = height * width;
   const isBoard = coupling.board;
   const treated = new Float64Array((2 * channels + isBoard) * area);
-  // As the official code has it: [h, -h] and, doubled, the checkerboard beside them.
+  // As the official code has it: [h, -h], doubled for a checkerboard, which stands beside it.
   const factor = isBoard ? 2 : 1;
   treated.set(rectified(seen, net.norm, factor).data);
   treated.set(rectified(seen, net.norm, -factor).data, channels * area);

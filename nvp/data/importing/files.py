@@ -1,7 +1,7 @@
 """The files of a source: a folder, or an archive that is read where it lies.
 
 Nothing is unpacked, so no name in an archive can lead anywhere. In a folder a link is refused
-unless it leads to a file there. A tar with a link is refused; a zip's links are no images.
+unless it leads to a file there. A tar with a link is refused; in a zip a link is unreadable.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
     except NVPError:
         raise
     except BROKEN + errors as error:
-        # Such an error is the system's. EINVAL is not: a damaged archive asks for an invalid place.
+        # These are the system's, but for EINVAL: a damaged archive leads to an invalid offset.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise NVPError(
                 f"cannot read {place} ({error.strerror}): fix its permissions, or its disk"
@@ -186,7 +186,7 @@ def _tar(path: Path) -> Iterator[File]:
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
     except tarfile.ReadError as error:
         raise NVPError(
-            f"{path} is no whole .zip or plain .tar: unpack it first, or download it again"
+            f"{path} is no whole .zip or plain .tar: unpack it first, download again, or name one"
         ) from error
     opener = partial(_part, path)
     with archive:

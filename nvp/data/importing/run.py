@@ -131,7 +131,7 @@ def import_set(
             _check_name(name, target, options.replace)
             columns = Columns(folder, what)
             refused = columns.journal.unreadable and columns.journal.position == opened.number
-            if refused and not options.skip_unreadable:  # chmod may have fixed it
+            if refused and not options.skip_unreadable:  # a chmod may help, unseen by `identity`
                 (folder / JOURNAL).unlink()
                 columns = Columns(folder, what)
             _write(opened, columns, prepare, options.gray)
