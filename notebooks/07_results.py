@@ -166,11 +166,12 @@ on_digits, narrow = ledger["mnist"], ledger["mnist-small-margin"]
 by_others = "Real NVP, as scored by the authors of FFJORD"
 (digits,) = published("mnist", by_others)
 above = on_digits.score.bits_per_dim - float(digits.bits_per_dim)
+below = float(digits.bits_per_dim) - narrow.score.bits_per_dim
 figures.show_text(
     f"On test images of MNIST our score is **{above:.2f} bits/dim** above "
-    "the published one. With the small margin it rounds to that score."
+    f"the published one. With the small margin it is {below:.2f} below."
 )
-assert f"{narrow.score.bits_per_dim:.2f}" == str(digits.bits_per_dim)
+assert below > 0
 
 # %% [markdown]
 # The two runs on a data set differ in steps, too, and on MNIST in precision. Appendix {ref}`when-it-diverges`
