@@ -83,9 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
     images, labels = train.images[:4500], train.labels[:4500]  # the rest is for validation
     coverage = Coverage(test.images)
     file = options.output / "results_coverage.json"
-    results: dict[str, Any] = {"count": COUNT, "seeds": SETS, "runs": {}}
-    if file.exists():
-        results = json.loads(file.read_text())
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if (results.get("count"), results.get("seeds")) != (COUNT, SETS):
+        results = {"count": COUNT, "seeds": SETS, "runs": {}}
     real = images[: COUNT * SETS].split(COUNT)
     of_test = describe([test.images], coverage, images, labels)
     results["real"] = of_test | {"coverage": [coverage(each) for each in real]}

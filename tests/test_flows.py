@@ -111,6 +111,9 @@ def test_what_does_not_fit_a_coupling_is_refused() -> None:
         coupling.net.register_forward_hook(lambda *_, made=made: made)
         with refusal(f"to t and s in one tensor, .*, got {got}: fix the net"):
             coupling(x)
+    coupling = CheckerboardCoupling(Parity.ODD, net, scale_init=1.0, scale_channels=3)
+    with refusal("scale_channels must be 1 or the 2 channels, got 3"):
+        coupling(x)
     with refusal("halves the channels, got 3: squeeze first"):
         ChannelCoupling(Half.SECOND, net, scale_init=1.0)(torch.randn(1, 3, 4, 4))
 

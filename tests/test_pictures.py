@@ -83,7 +83,7 @@ def test_pictures_of_an_entry_can_be_made_again(pixel_home: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "size"),
     [(100_000, (534, 534)), (15_000, (90, 178)), (700, (24, 178))],
-    ids=["64 images, three times as large", "32", "a row, however large"],
+    ids=["64 images, three times as large", "32", "a row in any case"],
 )
 def test_a_sheet_that_was_too_large_shows_fewer_images_and_agrees_all_the_same(
     limit: int, size: tuple[int, int], tmp_path: Path, monkeypatch

@@ -92,6 +92,10 @@ class AffineCoupling(Bijection):
     ) -> tuple[Tensor, Tensor]:
         """(1 - b) t(b x) and (1 - b) s(b x), each of the shape of x."""
         t, raw = self.net_output(x, b, y)
+        if len(self.scale) not in (1, x.shape[1]):  # it would be broadcast, too
+            raise NVPError(
+                f"scale_channels must be 1 or the {x.shape[1]} channels, got {len(self.scale)}"
+            )
         # Whatever precision the network ran in, the affine map and its sums keep that of x.
         return t.to(x.dtype), self.scale * torch.tanh(raw.to(x.dtype))
 
