@@ -1,4 +1,4 @@
-"""TarFlow (Zhai et al. 2024, arXiv 2412.06329): a stack of autoregressive flows over patches.
+"""TarFlow (Zhai et al. 2025, arXiv 2412.06329): a stack of autoregressive flows over patches.
 
 A coupling of Real NVP conditions one half of an image on the other. A block of this flow conditions
 each patch on all patches before it, by a causal Transformer. The next block reads the patches from

@@ -111,8 +111,8 @@ print(f"log2 P of the first test image: {log2_p:.0f}")
 # $$ (eq:average-log)
 #
 # Why maximise this? Let $\hat p(x)$ be the fraction of training images that equal $x$. For
-# distributions $p$ and $q$ define, with $0 \log 0 = 0$, the **entropy** and the **Kullback-Leibler
-# divergence**
+# distributions $p$ and $q$ define, with $0 \log 0 = 0$ and $-\log 0 = \infty$, the **entropy** and the
+# **Kullback-Leibler divergence**
 #
 # $$
 # \begin{aligned}

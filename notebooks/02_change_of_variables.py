@@ -478,8 +478,8 @@ plt.show()
 # and a prior that is not Gaussian {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
 # coordinates, such as our monotone flow {cite}`chen2000gaussianization`. {cite:t}`tabak2010dual` and
 # {cite:t}`tabak2013family` compose many simple maps. *Deep density models* learn a deep bijective network
-# {cite}`rippel2013deep`. Then the maps grew cheaper. Those of {cite:t}`rezende2015flows` have cheap determinants, but
-# no cheap inverse. The layers of *NICE* {cite}`dinh2015nice` have both.
+# {cite}`rippel2013deep`. Then the maps grew cheaper. The layers of *NICE* {cite}`dinh2015nice` have a cheap
+# determinant and a cheap inverse. Those of {cite:t}`rezende2015flows`, half a year later, have no cheap inverse.
 #
 # ## Summary
 #
@@ -596,7 +596,8 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # $r\, \mathrm dr\, \mathrm d\varphi$. Here $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So
 # $|\det \partial g / \partial u^{\mathsf T}| = r \cdot \frac{1}{r u_1} \cdot 2\pi = 2\pi / u_1$. The determinant
 # of $f$ is the reciprocal. And
-# $u_1 = e^{-\lVert x \rVert^2/2}$, so $p_X(x) = u_1 / 2\pi = e^{-\lVert x \rVert^2/2} / 2\pi$. With autograd:
+# $u_1 = e^{-\lVert x \rVert^2/2}$, so $p_X(x) = u_1 / 2\pi = e^{-\lVert x \rVert^2/2} / 2\pi$, except on a half-line of
+# probability 0. With autograd:
 
 
 # %%

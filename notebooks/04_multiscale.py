@@ -188,7 +188,7 @@ plt.show()
 #
 # $$
 # h^{(0)} &= x, \\
-# \bigl(z^{(i+1)}, h^{(i+1)}\bigr) &= f^{(i+1)}\bigl(h^{(i)}\bigr), \\
+# \bigl(z^{(i+1)}, h^{(i+1)}\bigr) &= f^{(i+1)}\bigl(h^{(i)}\bigr), \quad 0 \le i < L - 1, \\
 # z^{(L)} &= f^{(L)}\bigl(h^{(L-1)}\bigr), \\
 # z &= \bigl(z^{(1)}, \dots, z^{(L)}\bigr).
 # $$ (eq:factor)

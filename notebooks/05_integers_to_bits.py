@@ -239,7 +239,8 @@ plt.show()
 #
 # The last term is easily forgotten: scaling $[0, 256)^D$ down to $[0, 1)^D$ multiplies every density by $256^D$. By
 # {prf:ref}`prop-dequantisation` the expectation over $u$ is a lower bound of $\log P(v)$, in nats. Divide it by the
-# number $D$ of sub-pixels and by $\log 2$, and change the sign:
+# number $D$ of sub-pixels and by $\log 2$, and change the sign. This bounds {eq}`eq:bits-per-dim` from above, and keeps
+# its name:
 #
 # $$
 # \text{bits/dim}(v) = -\frac{\mathbb E_u[\log p_V(v + u)]}{D \log 2} .
@@ -346,7 +347,7 @@ assert surprise > 8
 # What does the noise cost at a pixel that is certain, such as a corner that is always black? An ideal model spends no
 # bits on it. But the flow sees noise, uniform on an interval of length 1. The entropy of this noise is 0, so
 # the pixel's score $-\mathbb E[\log_2 p_V(v + u)]$ is the divergence of $p_V$ from it. An invertible map changes no
-# divergence, so we compute it at the latent. Over one level the logit is nearly affine. Given the
+# divergence, so we compute it at the latent. With $\lambda = 0.05$ the logit is nearly affine over one level. Given the
 # pixel's neighbours, an affine coupling is affine too. So the latent is nearly uniform, on an interval of some width
 # $w$. The best Gaussian $\mathcal N$ has its mean and its variance, $w^2/12$. For every $w$
 #
@@ -481,8 +482,8 @@ assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 # * The logit as printed has no bound at white. That of the authors' code has one.
 # * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`. Noise scores 8 at least, and
 #   8.21 without a flow.
-# * Under a Gaussian prior and affine couplings each pixel that is certain pays up to about a quarter of a bit for its
-#   noise.
+# * With $\lambda = 0.05$, a Gaussian prior and affine couplings each pixel that is certain pays up to about a quarter
+#   of a bit for its noise.
 #
 # ## Exercises
 #

@@ -189,10 +189,9 @@ assert torch.allclose(mine(x), theirs(x))
 #
 # ## The colours of gates: a trap
 #
-# Mask B asks for the colour of every gate. The four gates of unit $j$ are the outputs $j$, $j + h$, $j + 2h$ and
-# $j + 3h$. Suppose that red, green and blue take turns over all $4h$ outputs. Then the gates of a unit belong to
-# *different* colours, unless 3 divides $h$. At $h = 128$, the width of the paper's CIFAR-10 models, the gates of unit
-# 0 have three:
+# Mask B asks for the colour of every gate. The four gates of a unit are $h$ outputs apart. Suppose that red, green
+# and blue take turns over all $4h$ outputs. Then the gates of a unit belong to *different* colours, unless 3 divides
+# $h$. At $h = 128$, the width of the paper's CIFAR-10 models, the gates of unit 0 have three:
 
 # %%
 h = 128
@@ -299,13 +298,13 @@ contexts.plot_fields(fields, PLACE, own=True)
 plt.show()
 
 # %% [markdown]
-# The triangle opens by $m$ columns a row on each side. Its tip is the pixel's own place. That is no leak: the layer's
-# input is a map behind mask A. A second layer adds a column on the left and nothing on the right.
+# The triangle opens by $m$ columns a row on each side. Its lowest row ends at the pixel's own place. That is no leak:
+# the layer's input is a map behind mask A. A second layer adds $m$ columns on the left and none on the right.
 #
 # With $k = 3$ a path to the right must go up one row for each column, in whichever layer. So $L$ layers see row $r -
 # d$ from $j - (d + L)$ to $j + d$. The wedge on the right stays hidden at any depth. The 7 × 7 convolution with mask
-# A, with which a whole model begins, reaches three columns right for one row up. So the edge moves once, to
-# $j + d + 2$:
+# A, with which a whole model begins, reaches three columns right for one row up. So for $d \ge 1$ the edge moves
+# once, to $j + d + 2$:
 
 # %% mystnb={"figure": {"caption": "The first convolution and Row LSTM layers on 28 × 28 pixels: what the prediction of one pixel depends on. Left, one layer; middle, seven; right, the first convolution alone.", "name": "fig-row-model"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low in the middle. The Row LSTM of one layer sees a wide triangle up to the upper edge; that of seven layers also more columns on its left. What lies to the right of the triangle is grey. The first convolution alone sees three rows of seven columns and three pixels on the left."}} tags=["hide-input"]
 SIDE, PLACE = 28, (20, 13)

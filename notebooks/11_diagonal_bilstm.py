@@ -390,7 +390,7 @@ figures.show_table(header, rows)
 
 # %% [markdown]
 # The arithmetic of a pixel hardly differs. From state to state the Row LSTM with $k = 3$ needs $12h^2$ multiplications,
-# the Diagonal BiLSTM $16h^2$. From the $2h$ input maps they need $24h^2$ and $16h^2$.
+# the Diagonal BiLSTM $16h^2$. From the $2h$ input maps they need $24h^2$ (with masked weights) and $16h^2$.
 
 # %% tags=["remove-cell"]
 h = 4

@@ -901,7 +901,7 @@ for d in range(1, 7):
 # :class: dropdown
 # ```
 # The pixel with the furthest context is in the last row. It needs $L + 3 \ge n - 1$ rows, and as many columns on the
-# left if it is at the right edge. So $L = n - 4$: 24 for MNIST, 28 for CIFAR-10.
+# left if it is at the right edge. So $L = n - 4$: 24 for $n = 28$, 28 for $n = 32$.
 
 # %%
 for n in (28, 32):

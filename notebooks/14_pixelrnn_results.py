@@ -812,18 +812,17 @@ assert says["mixture"][4].flatten(0, 1)[chosen[0], 0] < 0.01
 # :label: ex-logistic-mixture
 #
 # PixelCNN++ {cite}`salimans2017pixelcnnpp` takes a mixture of logistic distributions and gives each level the mass of
-# its bin. The lowest level takes all mass below, the highest all mass above. Write a function for the
-# log-probabilities of the levels. Fit one mixture of five to all pixels of the embedded training images. Compare its
-# nats a pixel with those of a single logistic and of the histogram. (This page has switched gradients off: fit inside
-# `with torch.enable_grad():`.)
+# its bin. (The distribution function of a logistic is a sigmoid.) The lowest level takes all mass below, the highest
+# all mass above. Write a function for the log-probabilities of the levels. Fit one mixture of five to all pixels of
+# the embedded training images. Compare its nats a pixel with those of a single logistic and of the histogram. (This
+# page has switched gradients off: fit inside `with torch.enable_grad():`.)
 # ```
 #
 # ```{solution-start} ex-logistic-mixture
 # :class: dropdown
 # ```
-# The distribution function of a logistic is a sigmoid, so a bin is a difference of two. Nothing is lost outside, and
-# a narrow component below 0 makes the spike at black. Five components come within 0.01 nats of the histogram, with 14
-# free numbers in place of 255.
+# The mass of a bin is a difference of two sigmoids. Nothing is lost outside, and a narrow component below 0 makes the
+# spike at black. Five components come within 0.01 nats of the histogram, with 14 free numbers in place of 255.
 
 
 # %%

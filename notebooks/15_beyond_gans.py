@@ -1096,7 +1096,7 @@ print(f"one Gaussian: {of_one:.0f} nats")
 #
 # Let $z \sim \mathcal N(0, I)$ and $x \mid z \sim \mathcal N(W z, \sigma^2 I)$. Here the posterior is a Gaussian.
 # Give $q$ its mean and covariance, and show that every weight equals the density $p(x)$, so that one draw is as good
-# as a thousand. What happens when $q$ is the best *diagonal* Gaussian instead?
+# as a thousand. Which *diagonal* Gaussian $q$ has the least gap, and how large is it?
 # ```
 #
 # ```{solution-start} ex-linear-vae

@@ -940,8 +940,8 @@ print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
 # :label: ex-adam-spike
 #
 # Let every gradient of a parameter be $\pm 1$ at random, and one of them $1000$. By which factor are Adam's steps
-# shorter after the spike, and for how long, with $\beta_1 = 0.9$ and $\beta_2 = 0.999$? How does a bound of 1 on the
-# gradient change this?
+# shorter after the spike, and when is $v$ back to 2, with $\beta_1 = 0.9$ and $\beta_2 = 0.999$? How does a bound of 1
+# on the gradient change this?
 # ```
 #
 # ```{solution-start} ex-adam-spike

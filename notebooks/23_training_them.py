@@ -170,9 +170,9 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # ### A direction moves by an angle
 #
 # Here $\omega$, a **direction**, holds all filters of a layer with weight normalisation ({ref}`networks`). How long
-# should its step be? Only angles of filters count. A step of length $\vartheta \lVert \omega \rVert$ turns $\omega$ by
-# at most $\arcsin \vartheta$, about $\vartheta$; short filters may turn further. Since $U V^{\mathsf T}$ has the length
-# $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
+# should its step be? Only angles of filters count. A step of length $\vartheta \lVert \omega \rVert$, as in LARS
+# {cite}`you2017lars`, turns $\omega$ by at most $\arcsin \vartheta$, about $\vartheta$; short filters may turn further.
+# Since $U V^{\mathsf T}$ has the length $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
 #
 # $$
 # \omega \leftarrow \omega - \vartheta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .

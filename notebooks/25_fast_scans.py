@@ -308,9 +308,9 @@ assert faster["diagonal_bilstm"][0] > 25 > 9 > faster["diagonal_bilstm"][1] > 7
 # ## Sampling with kept states
 #
 # {doc}`09_pixel_by_pixel` samples by one pass for each pixel, and uses one pixel of its output. Because of the masks,
-# the features of earlier pixels cannot change any more. So keep them: each layer computes *one* pixel, from the
-# features and states that it kept. The second direction of the Diagonal BiLSTM is shifted down by one row, so a pixel
-# reads it from the row above. It is computed for a whole row when that row is complete.
+# the features of earlier pixels cannot change any more. So keep them {cite}`ramachandran2017fast`: each layer computes
+# *one* pixel, from the features and states that it kept. The second direction of the Diagonal BiLSTM is shifted down by
+# one row, so a pixel reads it from the row above. It is computed for a whole row when that row is complete.
 #
 # ````{dropdown} The package's version, for one pixel of a Diagonal BiLSTM
 # ```{literalinclude} ../nvp/autoregressive/sampling.py
