@@ -1,6 +1,8 @@
 """Changing a ledger, and comparing it."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +22,12 @@ def rewrite(root: Path, path: str, value: object, name: str = "tiny") -> None:
         place = place[parent]
     place[last] = value
     file.write_text(json.dumps(tree))
+
+
+def rename(root: Path, new: str, old: str = "tiny", *, copy: bool = False) -> None:
+    """Give an entry another name, or with `copy` make a second one of that name."""
+    (shutil.copytree if copy else os.rename)(root / "runs" / old, root / "runs" / new)
+    rewrite(root, "name", new, new)
 
 
 def states(checks: Iterable[Check]) -> dict[str, str]:

@@ -37,20 +37,20 @@ def configuration(family: str, side: int = 8, **training: Any) -> RunConfig:
     return tiny.configured(tree, training=training)
 
 
-def fit(shape: tuple[int, int, int], images: Tensor, levels: int = 256) -> Gaussian:
-    model = Gaussian(GaussianConfig(image_shape=shape, levels=levels)).double()
+def fit(shape: tuple[int, int, int], images: Tensor, levels: int = 256, **more: Any) -> Gaussian:
+    model = Gaussian(GaussianConfig(image_shape=shape, levels=levels, **more)).double()
     model.initialise(images)
     return model
 
 
 @pytest.mark.parametrize("levels", [2, 256])
 def test_the_gaussian_agrees_with_pytorch(levels: int) -> None:
-    model = fit((2, 2, 2), noise(100, 2, 2, 2, levels=levels), levels)
+    model = fit((2, 2, 2), noise(100, 2, 2, 2, levels=levels), levels, alpha=0.1)
     perturb(model)
     images = noise(6, 2, 2, 2, levels=levels, seed=2)
     u = torch.rand(images.shape, generator=generator(3), dtype=torch.float64)
     v = ((images + u) / levels).flatten(1).requires_grad_()
-    y = torch.logit(0.05 + 0.9 * v)
+    y = torch.logit(0.1 + 0.8 * v)
     (slopes,) = torch.autograd.grad(y.sum(), v)
     factor = model.log_diagonal.exp().diag()
     factor[*torch.tril_indices(8, 8, -1)] = model.below

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import done, refusal, two_threads
+from tiny import done, refusal
 from torch import nn
 
 from benchmarks import coverage, families, pixelrnn, processes, realnvp, seeds
@@ -198,21 +198,6 @@ def test_a_real_process_is_measured_and_one_that_fails_is_named(monkeypatch) -> 
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(SystemExit, match="nvp fp32 could not be measured"):
         processes.measured("realnvp", f"realnvp/{FP32}", "tiny", batch=2, steps=1)
-
-
-def test_drawing_takes_one_thread_and_gives_the_others_back(monkeypatch) -> None:
-    """A few images are drawn on one thread, many times faster than on two that must wait."""
-    model, seen = PixelRNN(tiny("pixelcnn")), set()
-    draw = model.output.draw
-
-    def watched(*arguments: Any) -> torch.Tensor:
-        seen.add(torch.get_num_threads())
-        return draw(*arguments)
-
-    monkeypatch.setattr(model.output, "draw", watched)
-    with two_threads():
-        model.sample(2)
-        assert (seen, torch.get_num_threads()) == ({1}, 2)
 
 
 def narrow(path: Path) -> RunConfig:

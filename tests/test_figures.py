@@ -1,13 +1,12 @@
 """Each score of a record is what its name says: of which weights, images, draws and statistics."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from ledgers import rewrite
+from ledgers import rename, rewrite
 from PIL import Image
 
 from nvp.data.sets import load
@@ -33,6 +32,8 @@ def test_a_finished_model_is_the_average_with_new_statistics(trained: Path) -> N
     model = load_run(trained / "run", data_root=trained / "data").model
     assert all(torch.equal(weight, average[name]) for name, weight in model.named_parameters())
     assert any(not torch.equal(average[name], last[name]) for name, _ in model.named_parameters())
+    kernels = [weight for weight in model.parameters() if weight.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     moments = {name: m for name, m in model.named_buffers() if name.endswith("running_var")}
     assert moments
     assert not any(torch.equal(moment, average[name]) for name, moment in moments.items())
@@ -97,15 +98,13 @@ def test_a_row_scored_on_validation_images_shows_their_figure(own: Path) -> None
 
 
 def test_table_1_prefers_the_run_of_its_own_configuration(own: Path) -> None:
-    shutil.copytree(own / "runs" / "tiny", own / "runs" / "cifar10")
-    rewrite(own, "name", "cifar10", "cifar10")
+    rename(own, "cifar10", copy=True)
     for name in ("tiny", "cifar10"):
         rewrite(own, "data.name", "cifar10", name)
     rewrite(own, "scores.test.bits_per_dim", runs(own)["tiny"].score.bits_per_dim - 1, "tiny")
     rows = {row[0]: row[-1] for row in table("table1", root=own).rows}
     assert "(`cifar10`)" in rows["CIFAR-10"]
-    (own / "runs" / "cifar10").rename(own / "runs" / "other")
-    rewrite(own, "name", "other", "other")
+    rename(own, "other", "cifar10")
     rewrite(own, "scores.validation.bits_per_dim", 0.5, "tiny")  # the better of two others
     rows = {row[0]: row[-1] for row in table("table1", root=own).rows}
     assert "(`tiny`)" in rows["CIFAR-10"]

@@ -171,6 +171,7 @@ OPTIONS: dict[str, Any] = {
     **{"norm_momentum": 0.3, "checkerboard_scale_init": 0.5, "channel_scale_init": 0.5},
     **{"scale_per_channel": True, "concatenated_relu": False, "mask_channel": False},
     **{"prior": "logistic", "weight_scale_l2": 0.25},
+    **{"norm_running_average": True, "alpha": 0.1, "logit": "paper"},
 }
 
 

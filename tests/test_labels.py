@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from ledgers import reopened
+from ledgers import reopened, rewrite
 from PIL import Image
 
 from nvp.config import RunConfig
@@ -76,6 +76,9 @@ def test_no_run_or_record_goes_on_with_other_labels(labelled, trained, entered, 
         prepare(configuration(steps=3), trained, data_root=data)
     with tiny.refusal("the training labels of tiny found here are not those"):
         reopened(entered / "runs" / "tiny", tmp_path / "run", data)
+    old = Path(shutil.copytree(entered, tmp_path / "old"))
+    rewrite(old, "data.train_labels_sha256", None)  # as older records have none
+    assert reopened(old / "runs" / "tiny", tmp_path / "run", data).reopened_at == 2
 
 
 def test_batches_show_each_image_once_an_epoch_with_its_label_and_flip_half_of_them() -> None:
@@ -121,7 +124,8 @@ def test_a_run_is_recorded_and_verified(labelled: Path, entered: Path) -> None:
     assert probe == pytest.approx(scores.probe.bits_per_dim, abs=1e-6)
 
 
-def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("nvp.runs.sheet.SHEET_BATCH", 5)  # nine images are two batches
     where = ("--data-root", labelled)
     output = tiny.done("evaluate", trained, *where)
     assert output.splitlines()[-2].split()[-4:] == ["30", "│", "1", "│"]

@@ -169,8 +169,9 @@ def test_a_model_with_a_log_prob_of_its_own_must_score_every_image(monkeypatch) 
 
 def test_scoring_reports_progress_and_leaves_no_gradient() -> None:
     model, done = small_flow().eval(), []
-    score_images(model, noise(25), batch_size=10, progress=done.append)
-    assert done == [10, 20, 25]
+    for work in (score_images, reestimate_statistics):
+        work(model, noise(25), batch_size=10, progress=done.append)
+    assert done == 2 * [10, 20, 25]
     assert not any(p.grad is not None for p in model.parameters())
 
 

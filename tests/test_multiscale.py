@@ -12,9 +12,9 @@ from torch import Tensor
 
 from nvp import MultiScaleConfig, MultiScalePixelRNN
 from nvp.autoregressive.config import Kind
-from nvp.config import RunConfig, differences
+from nvp.config import RunConfig
 from nvp.data import EMBEDDED
-from nvp.runs.checkpoint import NOTED
+from nvp.runs.provenance import Leg, current_leg, note_leg
 from nvp.testing.counting import all_images
 
 
@@ -145,5 +145,6 @@ def test_settings_of_one_scale_are_told_apart() -> None:
     )
     tree = {"name": "two", "data": {"name": EMBEDDED}, "training": {"steps": 1}}
     one, other = (RunConfig.model_validate({**tree, "model": model}) for model in models)
-    assert differences(one, other) == {"model.large.dropout": (0.0, 0.5)}
-    assert "model.large.dropout" in NOTED
+    legs: list[Leg] = []
+    note_leg(legs, current_leg(torch.device("cpu")), 5, one, other)
+    assert legs[0].changed == {"model.large.dropout": 0.5}

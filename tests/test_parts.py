@@ -41,9 +41,9 @@ def test_a_word_means_what_the_name_of_an_option_means() -> None:
 @pytest.mark.parametrize("form", LogitForm)
 def test_logit_derivative_and_inverse(form: LogitForm) -> None:
     x = torch.rand(3, 1, 4, 4, dtype=torch.float64)
-    check_bijection(Logit(form), x)
+    check_bijection(Logit(form, 0.1), x)
     k = 2 if form is LogitForm.SYMMETRIC else 1
-    assert torch.allclose(Logit(form)(x)[0], torch.logit(0.05 + (1 - 0.05 * k) * x))
+    assert torch.allclose(Logit(form, 0.1)(x)[0], torch.logit(0.1 + (1 - 0.1 * k) * x))
 
 
 @pytest.mark.parametrize("form", LogitForm)

@@ -125,5 +125,5 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
     (film / "other.safetensors").write_bytes(b"")
     with tiny.refusal("damaged"):
         make_pictures(entry, film, data_root=trained / "data")
-    with tiny.refusal("holds no checkpoints"):
-        make_pictures(entry, own, data_root=trained / "data")
+    assert "holds no checkpoints" in tiny.fails("pictures", entry, "--film", own)
+    assert "is no recorded run: record it" in tiny.fails("pictures", trained / "run")

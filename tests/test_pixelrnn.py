@@ -118,11 +118,14 @@ def test_bad_input() -> None:
         model.loss(good, torch.zeros(2))
 
 
-def test_after_sampling_there_are_as_many_threads_as_before() -> None:
-    model = PixelRNN(config("row_lstm"))
+def test_drawing_takes_one_thread_and_gives_the_others_back(monkeypatch) -> None:
+    """A few images are drawn on one thread, many times faster than on two that must wait."""
+    model, seen, threads = PixelRNN(config("row_lstm")), set(), torch.get_num_threads
+    draw = model.output.draw
+    monkeypatch.setattr(model.output, "draw", lambda *a: seen.add(threads()) or draw(*a))
     with two_threads():
-        model.sample(1)
-        assert torch.get_num_threads() == 2
+        model.sample(2)
+        assert (seen, threads()) == ({1}, 2)
 
 
 def test_a_layer_that_sampling_does_not_know_is_refused() -> None:

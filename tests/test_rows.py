@@ -5,7 +5,6 @@ generated images of the row's shape, under the name and in the layout that an im
 on LSUN differ in names alone, so one of them is rehearsed.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ledgers import rewrite
+from ledgers import rename
 
 from nvp import PixelRNN, RealNVPConfig, paths
 from nvp.autoregressive.config import MultiScaleConfig
@@ -139,12 +138,10 @@ def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
 
 
 def test_a_run_with_other_settings_than_its_row_says_so(own: Path) -> None:
-    os.rename(own / "runs" / "tiny", own / "runs" / "cifar10")
-    rewrite(own, "name", "cifar10", name="cifar10")
+    rename(own, "cifar10")
     here = {row[0]: row[2] for row in table("rows", root=own).rows}["Real NVP on CIFAR-10"]
     assert re.search(r", recorded with other settings \(.*, training.steps.*\)$", here)
     assert ", name," not in here
-    os.rename(own / "runs" / "cifar10", own / "runs" / "cifar10-small")
-    rewrite(own, "name", "cifar10-small", name="cifar10-small")
+    rename(own, "cifar10-small", "cifar10")
     ((_, model, *_),) = table("glance", root=own).rows
     assert re.fullmatch(r"Real NVP.* with other settings \(.*, training.steps.*\)", model)

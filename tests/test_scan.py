@@ -90,8 +90,9 @@ def test_nan_stays_nan(kernel: int, dtype: torch.dtype) -> None:
     """So that a step which ruins the weights is found."""
     gates, weight, initial = (x.detach() for x in inputs(kernel, 3, 4, 3, 5, torch.float32))
     gates, wide = gates.to(dtype), torch.float64 if dtype is torch.float64 else torch.float32
-    if not scan.compiled(gates):
-        pytest.skip(f"no compiled scan of {dtype} on this processor")
+    if dtype is torch.bfloat16 and not torch.ops.nvp_scan.tiles():
+        pytest.skip("no unit for bfloat16 matrices")
+    assert scan.compiled(gates)
     weight, initial = weight.to(wide), initial.to(wide)
     assert raster_lstm(gates, weight.fill_(0), initial, kernel).isfinite().all()
     assert raster_lstm(gates, weight.fill_(math.nan), initial, kernel).isnan().any()

@@ -128,6 +128,8 @@ def test_the_time_left_and_the_share_of_a_bar() -> None:
     share, status = shown[-1]
     assert share == pytest.approx(0.2)
     assert status == "step 20  0:02:00 gone, 0:08:00 to go  22.18 nats"
+    reporter.update(30, 3.0, {"loss": 1.0, "validation": 0.25})
+    assert shown[-1][1].endswith("0:07:00 to go  loss 1.000, validation 11.09 nats")
 
 
 def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: Path) -> None:

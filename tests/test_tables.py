@@ -1,6 +1,5 @@
 """The tables of results: made from the ledger and the published figures, and in step with them."""
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from ledgers import rewrite
+from ledgers import rename, rewrite
 from nvp_book.pages import folded_entries
 
 from nvp.ledger import entry as ledger
@@ -73,8 +72,7 @@ def test_a_run_that_does_not_compare_is_left_out(name, changes, own: Path) -> No
 def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
     rows = results.table("pixelrnn-variants", root=own).rows
     assert all(row[1].startswith("not run: `cifar10-row-lstm") for row in rows)
-    os.rename(own / "runs" / "tiny", own / "runs" / "cifar10-row-lstm-1")
-    rewrite(own, "name", "cifar10-row-lstm-1", name="cifar10-row-lstm-1")
+    rename(own, "cifar10-row-lstm-1")
     shown = [row[1] for row in results.table("pixelrnn-variants", root=own).rows]
     validation = ledger.runs(own)["cifar10-row-lstm-1"].scores.validation
     bits, error = validation.bits_per_dim, validation.standard_error
@@ -97,6 +95,11 @@ def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
 def test_figures_are_set_and_do_not_break_across_lines(cell: str, text: str) -> None:
     table = Table("", ("what", "figure"), [("row", cell)])
     assert f"| row | {text} |".replace("_", "\u00a0") in table.markdown()
+
+
+def test_a_table_that_is_not_there_is_named() -> None:
+    with tiny.refusal("there is no table 'table9': use 28x28, "):
+        results.table("table9")
 
 
 def test_only_columns_of_figures_are_flush_right() -> None:

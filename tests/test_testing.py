@@ -47,9 +47,11 @@ class Bound(Histogram):
     noise = 0.5
 
 
-def test_the_examples_of_the_mistakes_are_right_without_them() -> None:
+def test_the_examples_of_the_mistakes_are_right_without_them_and_stay_as_they_are() -> None:
     for model in (Histogram(), Bound()):
         check_model(model, images_of(model))
+        assert (model.training, model.logits_of_levels.grad) == (True, None)
+        assert torch.equal(model.logits_of_levels, Histogram().logits_of_levels)
 
 
 def but(kind: type[Histogram] = Histogram, /, **members: Any) -> type[Histogram]:
@@ -180,6 +182,11 @@ class Mirrored(Histogram):
         (asked(lambda x, *rest: (x.clamp_(min=1), *rest)), "the model changes the images that it"),
         (scored(lambda p, x: p.float()), "in double precision is torch.float32"),
         (but(image_shape=property()), r"image_shape is \(\), not \(C, H, W\)"),  # it has none
+        (but(levels=1), "levels is 1, not in 2..256"),
+        (but(likelihood="exakt"), "likelihood is 'exakt', not in"),
+        (but(parameters=lambda self: iter(())), "the model has no parameters"),
+        (but(logits=lambda self, images: images), r"logits are \(7, 1, 2, 3\), not"),
+        (but(sample=lambda self, n, **o: Histogram.sample(self, n or 1, **o)[:n]), "of nothing"),
         # One image, and no generator, are tried: an error of the model's own goes through.
         (lambda: also(scored(lambda p, x: p.squeeze())(), likelihood="bound"), "must yield tensor"),
         (asked(lambda x, n, g, y: (x, n, (g.initial_seed(), g)[1], y)), "initial_seed"),
@@ -283,3 +290,5 @@ def test_what_has_no_probability_must_not_be_drawn() -> None:
     assert p_value(torch.tensor([490.0, 510.0]), p[:2]) == pytest.approx(math.erfc(0.2**0.5))
     assert p_value(torch.tensor([490.0, 509.0, 1.0]), p) == 0
     assert p_value(torch.tensor([10.0, 0.0]), torch.tensor([1.0, 0.0])) == 1
+    # Of 4 and 4 that are expected, 0 and 8 are as many.
+    assert p_value(torch.tensor([992.0, 0, 8]), torch.tensor([0.992, 0.004, 0.004])) > 0.9

@@ -276,6 +276,13 @@ def test_statistics_of_a_batch_are_scored_as_a_run_is() -> None:
     assert all(module.training for module in state.average.modules())
 
 
+def test_first_weights_are_set_from_a_few_images(root: Path, tmp_path: Path) -> None:
+    job, seen = prepare(configuration(steps=1), tmp_path, data_root=root), []
+    job.state.model.initialise = lambda images: seen.append(len(images))
+    job.run()
+    assert (seen, len(job.data.images)) == ([40], 54)
+
+
 def test_a_closed_form_reads_images_that_stay_on_disk(root: Path, tmp_path: Path) -> None:
     tree = tiny.config_tree() | {"model": {"family": "gaussian", "image_shape": [1, 4, 4]}}
     prepare(tiny.configured(tree, data={"crop": 4}), tmp_path, data_root=root).run()

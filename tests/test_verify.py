@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from ledgers import rewrite, states
+from ledgers import rename, rewrite, states
 
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
@@ -73,8 +73,7 @@ def test_verify_notices_other_test_images(kept, outcome, own: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("fault", ["missing", "foreign", "altered", "record"])
 def test_verify_notices_damage_and_goes_on_past_it(fault: str, own: Path) -> None:
-    shutil.copytree(own / "runs" / "tiny", own / "runs" / "zebra")
-    rewrite(own, "name", "zebra", "zebra")
+    rename(own, "zebra", copy=True)
     path = own / "runs" / "tiny" / "weights.safetensors"
     if fault == "missing":
         path.unlink()

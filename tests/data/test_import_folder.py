@@ -324,3 +324,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert stored(tmp_path).shape == (34, 4, 4, 1)
     uncut = fails(*arguments, "--replace", "--crop", "center")
     assert "--crop center cuts squares of --size" in uncut
+    write(tmp_path / "photos/bad.png", b"no image")
+    others = ("--replace", "--skip-unreadable", "--seed", 3, "--crop", "none")
+    assert "1 could not be read" in done(*arguments, *others)
+    note = json.loads((tmp_path / "mine/import.json").read_text())
+    assert (note["fractions"]["seed"], note["crop"]) == (3, "none")

@@ -351,6 +351,8 @@ def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
     parquet(tmp_path / "hub/test.parquet", images)  # without labels, as in a competition
     parquet(tmp_path / "hub/train.parquet", images, [0] * 4)
     refused("train.parquet has other columns than test.parquet", tmp_path / "hub")
+    parquet(tmp_path / "holes/train.parquet", images, [0, 1, None, 0])
+    refused(r"^row 2 .*no label where others have one", tmp_path / "holes")
 
 
 def test_a_column_of_plain_bytes_beside_another_and_other_files(tmp_path: Path) -> None:
