@@ -8,7 +8,7 @@ from nvp.errors import NVPError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one, else the CPU.
+    """The device of that name; "auto" is a CUDA GPU where there is one, else the CPU.
 
     Raises `NVPError` for a device that cannot compute here.
     """

@@ -1,6 +1,7 @@
 """The ablation: the two switches that only it uses, its runner, and its statistics."""
 
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,9 +23,14 @@ from pixels import generator, noise, small_flow
 from tiny import refusal
 
 from nvp import RealNVPConfig
+from nvp.data import load
 from nvp.errors import NVPError
+from nvp.files import locked
 from nvp.flows.config import preset_fields
 from nvp.flows.resnet import CouplingNet, TrunkNet, WeightNormConv2d
+from nvp.likelihood import evaluate
+from nvp.runs.load import load_run
+from nvp.training.loop import prepare
 from workflow import ablation as runner
 
 SHAPE = (1, 28, 28)
@@ -61,7 +67,14 @@ def test_recorded_runs_are_not_made_again(small: Ablation, tmp_path: Path, monke
     jobs = [("plain", 0), ("plain", 1), ("wide", 0), ("wide", 1)]
     assert [(r.variant, r.seed) for r in rows] == jobs
     assert all(r.steps == 2 and math.isfinite(r.test) and r.standard_error > 0 for r in rows)
-    assert all(float(r.curve.split()[-1]) == pytest.approx(r.train, abs=1e-4) for r in rows)
+    for r in rows:  # two steps, each with a row of the log
+        losses = list(map(float, r.curve.split()))
+        assert losses == pytest.approx([r.train_halfway, r.train], abs=1e-4)
+    prepare(small.config(small.baseline, 1), tmp_path / "run", device="cpu").run()
+    model = load_run(tmp_path / "run", device="cpu").model
+    again = evaluate(model, load("tiny-binary", "test").images)
+    found = (again.bits_per_dim, again.standard_error)
+    assert (rows[1].test, rows[1].standard_error) == pytest.approx(found, abs=2e-5)
     assert rows[0].parameters < rows[2].parameters
     assert rows[0].test != rows[1].test
 
@@ -85,6 +98,16 @@ def test_a_table_holds_one_experiment(small: Ablation, tmp_path: Path) -> None:
         write_rows([row(name, 0, 4.0, settings)], tmp_path / "rows.csv")
         with refusal(f"{name}, seed 0, was made with other settings"):
             run_all(own, tmp_path / "rows.csv")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_table_is_written_by_one_process(tmp_path: Path, monkeypatch, capsys) -> None:
+    file, output = tmp_path / "ablation.yaml", tmp_path / "rows.csv"
+    monkeypatch.setattr(sys, "argv", ["ablation", str(file), "--output", str(output)])
+    with locked(output.with_suffix(".lock")):
+        assert runner.main() == 2
+    assert "is in use by process" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_a_run_that_fails_is_named(small: Ablation, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -89,7 +89,8 @@ def test_the_same_command_goes_on_when_the_budget_grows(home: Path) -> None:
     """It says so, and logs the first step and the last."""
     run = home / "run"
     command = ("train", home / "tiny.yaml", "--run-folder", run, "--data-root", home / "data")
-    told = tiny.nvp(*command, "--set", "training.steps=5", "--set", "training.log_every=50").stderr
+    changes = ("steps=5", "log_every=50", "checkpoint_minutes=9", "validate_minutes=9")
+    told = tiny.nvp(*command, *(f"--set=training.{each}" for each in changes)).stderr
     assert f"goes on after step 2 of {run}, whose budget was spent: an annealed rate" in told
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 5]
     assert "training.seed=0" in fails(*command, "--set", "training.seed=1")
@@ -140,6 +141,7 @@ def test_evaluate_takes_both_statistics_and_the_draws_that_are_asked_for(tmp_pat
     tree["evaluation"]["num_draws"] = 3
     folder, root = tiny.train(tmp_path, tree), tmp_path / "data"
     told = done("evaluate", folder, "--data-root", root)
+    assert "recorded run" not in told
     run = load_run(folder, data_root=root)
     images = scoring.scored_images(run, "test", root)
     for of_batches in (False, True):
@@ -199,7 +201,8 @@ def test_record_then_evaluate_by_name(trained, recorded, results: Path, monkeypa
     (results / "runs/tiny/filmstrip.png").touch()
     told = done(*command, "--replace", "--num-draws", 3)
     assert "the filmstrip of tiny is left out" in told
-    assert ledger.runs()["tiny"].scores.first_more_draws.num_draws == 3
+    draws = ledger.runs()["tiny"].scores.first_more_draws
+    assert (draws.num_draws, draws.num_images) == (3, 10)
     samples = ledger.runs()["tiny"].files.samples
     samples.unlink()
     done("pictures", "tiny", "--data-root", trained / "data")
@@ -208,10 +211,14 @@ def test_record_then_evaluate_by_name(trained, recorded, results: Path, monkeypa
     told = done("evaluate", "tiny", "--data-root", trained / "data")
     assert "recorded run tiny on tiny, test" in told
     assert f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}" in told
-    assert "of recorded run tiny: " in done("sample", "tiny", "--out", results / "sheet.png")
+    sample = ("sample", "tiny", "--out", results / "sheet.png")
+    assert "of recorded run tiny: " in done(*sample)
+    where = ("--data-root", trained / "data", "--device", "nothing")
+    for each in (sample, ("verify", "tiny"), ("pictures", "tiny"), (*command, "--replace")):
+        assert "there is no device 'nothing'" in fails(*each, *where)
 
 
-def test_verify_fails_when_a_figure_was_altered(trained, recorded, results: Path) -> None:
+def test_verify_fails_when_a_figure_was_altered(trained, recorded, results, monkeypatch) -> None:
     root = ("--data-root", trained / "data")
     assert "nothing to verify" in done("verify", *root)
     shutil.copytree(recorded, results)
@@ -225,6 +232,8 @@ def test_verify_fails_when_a_figure_was_altered(trained, recorded, results: Path
     rename(results, "other", copy=True)
     told = done("verify", results / "runs" / "other", "--quick", *root)
     assert "other, probe images: agrees\n" in told
+    monkeypatch.chdir(results / "runs" / "other")
+    assert done("verify", ".", "--quick", *root) == told
     assert "test set" not in told
     assert "tiny, " not in told
 

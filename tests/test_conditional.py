@@ -45,7 +45,7 @@ def test_a_class_is_its_one_hot_vector(config: RealNVPConfig) -> None:
     one_hot = torch.eye(3, dtype=torch.float64)[CLASSES]
     classes, vectors, others = (
         model.log_prob(images, generator=generator(), labels=labels)
-        for labels in (CLASSES, one_hot, (CLASSES + 1) % 3)
+        for labels in (CLASSES.byte(), one_hot, (CLASSES + 1) % 3)
     )
     assert torch.equal(vectors, classes)
     assert (others - classes).abs().min() > 1e-3
@@ -93,7 +93,7 @@ def test_negative_attributes_pass_the_rectifier() -> None:
         (torch.tensor([0, 1, 3, 2]), "labels must be in 0..2, there is a 3"),
         (torch.tensor([0, -1, 1, 2]), "labels must be in 0..2, there is a -1"),
         (torch.zeros(4), r"integers \(N,\) or vectors \(N, 3\), got torch.float32 \(4,\)"),
-        (torch.zeros(4, 2), r"got torch.float32 \(4, 2\)"),
+        (torch.zeros(4, 2).long(), r"got torch.int64 \(4, 2\)"),
         (CLASSES > 0, r"got torch.bool \(4,\)"),
         (torch.full((4, 3), torch.nan), "a label is not finite"),
     ],

@@ -114,6 +114,7 @@ def test_no_size_fills_the_memory() -> None:
         ("model", "image_shape", [28, 28], "model: image_shape must be [channels, height, width]"),
         ("model", "image_shape", [1, 0, 8], "model.image_shape"),
         ("model", "image_shape", [1, 7, 8], "7x8 is not divisible by 2: use fewer scales or pad"),
+        ("model", "image_shape", [1, 8, 7], "8x7 is not divisible by 2: use fewer scales or pad"),
         ("training", "batch_size", 1, "training.batch_size"),
         ("training", "betas", [2, 3], "training.betas.0: Input should be less than 1"),
         ("training", "seed", 99999999999999999999, "training.seed: Input should be less than"),
@@ -155,6 +156,9 @@ def test_numbers_are_those_of_yaml_1_2_and_some_may_be_infinite(tmp_path: Path) 
         ({"num_scales": 2}, ": num_scales is for model.output: mixture"),
         ({"image_shape": [2, 8, 8]}, ": image_shape must have 1 or 3 channels"),
         ({"image_shape": [3, 8, 8], "head": 2}, ": hidden and head must be at least 3"),
+        ({"image_shape": [3, 8, 8], "hidden": 2}, ": hidden and head must be at least 3"),
+        ({"output": "mixture", "num_scales": 9}, ".num_scales: Input should be less than or equal"),
+        ({"levels": 1}, ".levels: Input should be greater than or equal to 2"),
     ],
 )
 def test_bad_keys_of_a_pixel_rnn_are_named(keys: dict[str, Any], complaint: str) -> None:

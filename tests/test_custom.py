@@ -109,10 +109,12 @@ def test_a_model_that_cannot_be_recorded_is_found_before_it_is_scored(
     module: str, tmp_path: Path, monkeypatch
 ) -> None:
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
-    monkeypatch.setattr(sys.modules[module].Histograms, "sample", lambda self, n: None)
     monkeypatch.setattr("nvp.ledger.enter.score_all", None)
-    with refusal(r"a score in float64 and a sample \(TypeError: "):
-        record.record(run, data_root=tmp_path / "data", root=tmp_path)
+    for method in ("sample", "_log_probs"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[module].Histograms, method, lambda self, n: None)
+            with refusal(r"a score in float64 and a sample \(TypeError: "):
+                record.record(run, data_root=tmp_path / "data", root=tmp_path)
 
 
 def test_a_module_of_elsewhere_needs_trust_in_later_commands(module: str) -> None:
@@ -185,6 +187,7 @@ def test_a_model_that_ends_the_program_has_not_been_trained(module: str, tmp_pat
         ("model.image_shape = (1, 4, 4)", "the model has image_shape (1, 4, 4), its configuration"),
         ("del model.image_shape", "the model has image_shape None, its configuration (1, 8, 8)"),
         ("model.num_classes = 2", "the model has num_classes 2, its configuration 0"),
+        ("model.levels = 2", "the model has levels 2, its configuration 256"),
         ("model.layer = nn.LazyLinear(2)", "Histograms has a lazy layer, whose size is not known"),
         ("model.layer = nn.LazyBatchNorm2d(affine=False)", "Histograms has a lazy layer"),
         ("del model.logits", "Histograms has no parameters, so there is nothing to train"),

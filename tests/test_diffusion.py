@@ -3,6 +3,7 @@
 import math
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -41,8 +42,10 @@ def test_the_bound_counts_every_constant(levels: int, gamma_0: float, gamma_1: f
 
 def test_training_and_scores_estimate_the_same_bound() -> None:
     model, images = best_model(4), noise(200, 1, 4, 4, levels=4)
-    draw = generator()
+    draw, model.losses = generator(), Mock(wraps=model.losses)
     loss = torch.stack([model.loss(images, draw) for _ in range(4)]).mean()
+    t = model.losses.call_args.args[1].sort().values  # spread evenly
+    assert (t.diff() - 1 / 200).abs().max() < 1e-6
     score = -model.log_prob(images, generator=draw).mean()
     assert loss.item() == pytest.approx(score.item(), rel=0.04)
 

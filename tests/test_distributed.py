@@ -194,8 +194,15 @@ def test_a_name_that_is_taken_ends_all_processes_in_one_line(
 ) -> None:
     before = content(own)
     options = {"data_root": trained / "data", "first": 20, "root": own, "device": "cpu"}
-    assert in_processes(lambda: record(trained / "run", **options)) == [2, 2]
-    lines = capfd.readouterr().err.splitlines()
+
+    def work() -> None:
+        print("said")
+        record(trained / "run", **options)
+
+    assert in_processes(work) == [2, 2]
+    told = capfd.readouterr()
+    assert told.out.count("said") == 1  # by the first
+    lines = told.err.splitlines()
     lines = [line for line in lines if not line.startswith("[W")]  # PyTorch's own warnings
     assert len(lines) == 1
     assert lines[0].startswith("nvp: ")

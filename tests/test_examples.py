@@ -19,6 +19,7 @@ from examples.unfactored_realnvp import UnfactoredRealNVP, UnfactoredRealNVPConf
 from nvp import RealNVP
 from nvp.config import parse_config
 from nvp.model.dequantisation import dequantise, quantise, uniform_noise
+from nvp.model.roles import Role, parameter_roles
 from nvp.testing import check_bijection, check_model
 
 SHAPE = (2, 4, 6)  # six patches of eight numbers
@@ -37,8 +38,8 @@ MODELS = {
 @pytest.fixture
 def tarflow() -> TarFlow:
     """In float64, with random weights and statistics: nothing is the identity."""
-    model = TarFlow(TarFlowConfig(image_shape=SHAPE, **SIZES)).double()
-    model.initialise(noise(20, *SHAPE, seed=5))
+    model = TarFlow(TarFlowConfig(image_shape=SHAPE, levels=16, **SIZES)).double()
+    model.initialise(noise(20, *SHAPE, levels=16, seed=5))
     perturb(model, 0.1)
     return model
 
@@ -88,22 +89,22 @@ def test_a_block_keeps_its_sums_in_full_under_autocast() -> None:
 
 
 def test_the_bound_counts_every_constant(tarflow: TarFlow) -> None:
-    """log N(z) and the whole Jacobian from the noisy image to z, less D log 256."""
-    image = noise(1, *SHAPE, seed=3)
-    x = dequantise(image, uniform_noise(image.shape, generator(), torch.float64))
+    """log N(z) and the whole Jacobian from the noisy image to z, less D log 16."""
+    image = noise(1, *SHAPE, levels=16, seed=3)
+    x = dequantise(image, uniform_noise(image.shape, generator(), torch.float64), 16)
 
     def to_z(x: Tensor) -> Tensor:
         return tarflow.flow(tarflow.to_patches(torch.logit(0.05 + 0.9 * x)))[0]
 
     log_det = jacrev(to_z)(x).reshape(48, 48).slogdet().logabsdet
-    expected = Normal(0.0, 1.0).log_prob(to_z(x)).sum() + log_det - 48 * math.log(256)
+    expected = Normal(0.0, 1.0).log_prob(to_z(x)).sum() + log_det - 48 * math.log(16)
     assert torch.allclose(tarflow.log_prob(image, generator=generator()), expected[None], atol=1e-9)
 
 
 def test_samples_are_the_inverse_of_noise(tarflow: TarFlow) -> None:
     patches, _ = tarflow.flow.inverse(0.7 * torch.randn(4, 6, 8, generator=generator()).double())
     x = (torch.sigmoid(tarflow.to_image(patches)) - 0.05) / 0.9
-    assert torch.equal(tarflow.sample(4, generator=generator(), temperature=0.7), quantise(x))
+    assert torch.equal(tarflow.sample(4, generator=generator(), temperature=0.7), quantise(x, 16))
     y = torch.randn(2, *SHAPE, dtype=torch.float64)
     assert torch.allclose(tarflow.to_image(tarflow.to_patches(y)), y)
 
@@ -143,6 +144,7 @@ def test_learned_mixing_starts_as_real_nvp_or_as_rotations(start: str) -> None:
 def test_learned_mixing_is_a_bijection_that_autocast_leaves_alone() -> None:
     conv, x = InvertibleConv(torch.randn(4, 4)), torch.randn(2, 4, 3, 3)
     check_bijection(conv, x[:1])
+    assert [*parameter_roles(conv).values()] == [Role.BIAS]  # of Muon's no kernel
     with torch.autocast("cpu", torch.bfloat16):
         z, _ = conv(x)
         back, _ = conv.inverse(z)
@@ -181,6 +183,19 @@ def test_the_gated_pixelcnn_draws_by_its_logits() -> None:
         assert torch.equal((place - (-u.log()).log()).argmax(1), pixel)
     # A sum over pixels in half precision would be a multiple of some nats.
     assert model.bfloat16().log_prob(drawn).dtype is torch.float32
+    model.head[-1].bias.data.fill_(math.nan)
+    with tiny.refusal("a logit is nan: look for weights"):
+        model.sample(1)
+
+
+def test_autocast_does_not_move_the_levels_of_the_gated_pixelcnn() -> None:
+    model, seen = GatedPixelCNN(GatedPixelCNNConfig(image_shape=(1, 5, 6), **GATED)), []
+    for conv in (model.into_v, model.into_h):
+        conv.register_forward_hook(lambda *given: seen.append(given[-1]))
+    for half in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, half):
+            model.loss(noise(4, 1, 5, 6))
+    assert all(map(torch.equal, seen[:2], seen[2:]))
 
 
 def test_a_pixel_of_the_gated_pixelcnn_sees_all_before_it_and_nothing_else() -> None:

@@ -33,6 +33,7 @@ from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.training import loop
 from nvp.training.interrupt import stop_requests
 from nvp.training.loop import prepare
+from nvp.training.start import train
 
 
 def test_a_second_run_in_one_folder_is_refused(pixel_home: Path) -> None:
@@ -60,6 +61,8 @@ def test_training_writes_over_nothing_that_it_did_not_write(name: str, pixel_hom
     before = content(folder)
     where = ("--run-folder", folder, "--data-root", pixel_home / "data")
     assert "name another --run-folder" in fails("train", pixel_home / "tiny.yaml", *where)
+    with pytest.raises(NVPError, match="name another --run-folder"):
+        prepare(pixelrnn_configuration(), folder, data_root=pixel_home / "data")
     assert content(folder) == before
 
 
@@ -86,8 +89,9 @@ def test_a_checkpoint_is_written_only_while_the_loss_is_finite(root: Path, tmp_p
     """The step that ruins the weights has a finite loss itself."""
     ruinous = {"learning_rate": 1e30, "clip_norm": math.inf, "checkpoint_minutes": 1e-9}
     with pytest.raises(NVPError, match="no checkpoint yet: give the same command with a lower"):
-        prepare(configuration(steps=9, **ruinous), tmp_path / "a", data_root=root).run()
+        train(configuration(steps=9, **ruinous), tmp_path / "a", root)
     assert not RunFolder(tmp_path / "a").checkpoint.exists()
+    assert " after step 1; next: " in train(configuration(steps=1), tmp_path / "a", root)
     job = prepare(configuration(steps=9), tmp_path / "b", data_root=root)
     with torch.no_grad():
         next(job.state.model.parameters()).fill_(math.nan)
@@ -114,9 +118,10 @@ def test_a_record_has_no_rows_after_its_checkpoint(pixel_home: Path, tmp_path: P
 def test_what_a_killed_recording_leaves_is_no_entry(pixel_home: Path) -> None:
     root = pixel_home / "results"
     entry = root / "runs" / "tiny-pixelrnn"
-    shutil.copytree(entry, entry.with_name(".tiny-pixelrnn.part"))
+    for left in (".tiny-pixelrnn.part", ".tiny-pixelrnn.old"):
+        shutil.copytree(entry, entry.with_name(left))
     assert list(ledger.runs(root)) == ["tiny-pixelrnn"]
-    entry.rename(entry.with_name(".tiny-pixelrnn.old"))
+    shutil.rmtree(entry)
     with pytest.raises(NVPError, match=r"\.tiny-pixelrnn\.old is the entry tiny-pixelrnn"):
         ledger.runs(root)
 

@@ -99,6 +99,8 @@ def test_scores_and_latents_are_of_full_float32() -> None:
         before = [part.fp32_precision for part in parts]
         score_images(model, noise(2))
         model.decode(model.encode(noise(2)))
+        with refusal():  # an error leaves them as they were, too
+            score_images(model, None)
         assert [part.fp32_precision for part in parts] == before
     assert seen == 3 * [["ieee"] * len(parts)]
 
@@ -172,7 +174,7 @@ def test_scoring_reports_progress_and_leaves_no_gradient() -> None:
     for work in (score_images, reestimate_statistics):
         work(model, noise(25), batch_size=10, progress=done.append)
     assert done == 2 * [10, 20, 25]
-    assert not any(p.grad is not None for p in model.parameters())
+    assert not score_images(model, noise(3)).requires_grad
 
 
 @pytest.mark.parametrize("work", [evaluate, reestimate_statistics])
@@ -181,7 +183,7 @@ def test_modes_and_momenta_are_restored_even_after_an_interrupt(work, stopped, m
     model, batches = small_flow(), []
     model.flow.scales[0].eval()  # a part may be frozen
     modes = [module.training for module in model.modules()]
-    log_prob = model.log_prob
+    averages, log_prob = [average.clone() for average in model.buffers()], model.log_prob
 
     def interrupted(images: Tensor, **keywords: Any) -> Tensor:
         batches.append(images)
@@ -194,6 +196,7 @@ def test_modes_and_momenta_are_restored_even_after_an_interrupt(work, stopped, m
         work(model, noise(30), batch_size=10)
     assert [module.training for module in model.modules()] == modes
     assert {norm.momentum for norm in batch_norms(model)} == {0.1}
+    assert not stopped or all(map(torch.equal, averages, model.buffers()))
 
 
 def test_images_without_a_likelihood_are_an_error() -> None:

@@ -1,6 +1,7 @@
 """The live figures in headless Chromium: driven by mouse, finger and keyboard, and read again."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from nvp_book.live import pixelrnn as completion
 from nvp_book.live import realnvp as manifold
 from nvp_book.selection import binary_digits
 from pixels import config, flow_from, lived, noise, randomised
+from test_live_images import by_pytorch, middle, recorded_model
 from torch import Tensor
 
 from nvp import PixelRNN, RealNVPConfig
@@ -255,6 +257,16 @@ def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure
     assert (moved - stated).abs().max() < 0.02
     assert (moved - shown).abs().max() > 0.5
     assert figure.value(grid) != lines
+    figure.choose("dots", "samples")
+    path = "root.querySelector('[data-panel={}] .dots').getAttribute('d')"
+    x, z = (
+        torch.tensor([[float(a), -float(b)] for a, b in re.findall(r"M(\S+) ([-.\d]+)h0", dots)])
+        for dots in (figure.value(path.format(panel)) for panel in "xz")
+    )
+    with torch.no_grad():
+        assert (flow.inverse(z / 100)[0] - x / 100).abs().median() < 0.01
+    assert (z.mean(0) / 100 - place(figure, "z", -1)).abs().max() < 0.05
+    assert (z.std(0) / 100 - 0.5).abs().max() < 0.05
 
 
 def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> None:
@@ -293,13 +305,14 @@ def far(picture: Tensor, image: Tensor) -> int:
 def test_sliders_walk_between_the_four_images(opened: Callable[..., Figure]) -> None:
     figure = opened("images", width=390, height=600)  # the map is out of sight, so it waits
     four = load(EMBEDDED, "test", limit=4).images
-    seen = []
+    bits, seen = by_pytorch(recorded_model(), middle(four))[2], []
     for i, (phi, psi) in enumerate([(0, 0), (0, 90), (90, 0), (90, 90), (0, 45)]):
         figure.slide("phi", phi)
         figure.slide("psi", psi)
         seen.append(greys(figure, ".picture canvas"))
         if i < 4:  # encoded and decoded: the image itself
             assert far(seen[-1], four[i, 0]) == 0
+            assert f"Bits/dim of x: {bits[i]:.2f}." in figure.status
     assert min(far(seen[4], image[0]) for image in four) > 50
     figure.slide("temperature", 0.5)
     cooler = greys(figure, ".picture canvas")
@@ -387,6 +400,10 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
     figure.click(".drawing:nth-child(3)")
     assert torch.equal(levels(figure, ".square canvas"), first[2])
     (shown,) = re.findall(r"Upper half: ([\d.]+) nats\. Completion 3: ([\d.]+) nats", figure.status)
+    told = r": (no )?ink, ([\d.]+) nats; ink had probability (\d\.\d+)"
+    ((no, cost, chance),) = re.findall(told, figure.status)
+    likely = math.exp(-float(cost))
+    assert float(chance) == pytest.approx(1 - likely if no else likely, abs=0.02)
     model = runs()[completion.RUN].load_model().double()
     total = -model.log_prob(first[2][None, None].byte()).item()
     assert sum(map(float, shown)) == pytest.approx(total, abs=0.11)  # one decimal each

@@ -75,6 +75,9 @@ def test_a_model_keeps_the_protocol(case: str) -> None:
     with refusal(r"use log_prob\(images\)"):
         model(tiny.images_of(model))
     assert f"image_shape={tuple(model.image_shape)}" in str(model)
+    if not model.autoregressive and model.likelihood != "none":
+        with refusal("bfloat16, too coarse"):
+            model.bfloat16().loss(tiny.images_of(model), labels=labels)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -120,12 +120,22 @@ def test_another_process_is_waited_for(there: bool, tmp_path: Path, caplog) -> N
     waits.join()
 
 
+@pytest.mark.parametrize(
+    ("cxx", "reason"),
+    [
+        ("no-such-compiler -x", "no C++ compiler no-such-compiler: install"),
+        ("c++ '", "No closing quotation"),
+        ("sh", "no home"),
+    ],
+)
 @pytest.mark.usefixtures("unbuilt")
-def test_without_a_compiler_the_notice_names_it(monkeypatch, caplog) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler -x")
+def test_without_a_compiler_or_a_home_the_notice_says_so(cxx, reason, monkeypatch, caplog) -> None:
+    monkeypatch.setenv("CXX", cxx)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", Mock(side_effect=RuntimeError("no home")))
     with caplog.at_level(logging.WARNING):
         assert not native.compiled(scan.SOURCE, "the LSTM scan")
-    assert "no C++ compiler no-such-compiler: install" in caplog.records[0].getMessage()
+    assert reason in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +168,14 @@ def test_what_a_killed_compiler_leaves_is_not_loaded(unbuilt: Path, monkeypatch)
         patch.setattr(subprocess, "run", killed)
         with pytest.raises(KeyboardInterrupt):
             native._build(source, "it")
-    assert native._build(source, "it")
+        seconds = native.seconds_compiling()
+        patch.undo()
+        patch.setattr(native.fcntl, "flock", Mock(side_effect=OSError))  # a disk without locks
+        assert native._build(source, "it")
+    assert native.seconds_compiling() > seconds
     assert native._build.__wrapped__(source, "it")
     source.write_text("#error\n")
     assert not native._build.__wrapped__(source, "it")
+    places = {native._library(source, [name]) for name in ("c++", "g++")}
+    monkeypatch.setattr(torch, "__version__", "another")
+    assert len(places | {native._library(source, ["c++"])}) == 3

@@ -76,13 +76,15 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", PriorName)
-def test_priors(name: PriorName) -> None:
+def test_priors(name: PriorName, monkeypatch) -> None:
     prior, (reference, entropy) = name.build(), REFERENCES[name]
     z = torch.linspace(-25, 25, 90, dtype=torch.float64).view(5, 2, 3, 3)
     assert torch.allclose(prior.log_prob(z), reference.log_prob(z).sum(dim=(1, 2, 3)), rtol=1e-6)
     drawn = prior.sample((100, 1, 10, 10), torch.Generator().manual_seed(0))
     assert -prior.log_prob(drawn).mean().item() / 100 == pytest.approx(entropy, abs=0.03)
     assert abs(drawn.mean().item()) < 0.05
+    monkeypatch.setattr("nvp.flows.prior.uniform_noise", lambda size, *_: torch.zeros(size))
+    assert prior.sample((2, 1)).isfinite().all()
 
 
 @pytest.mark.usefixtures("double")

@@ -122,6 +122,9 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
     assert (shown[:, 0] != shown[:, 1]).any()
     last = draw(load_run(trained / "run", data_root=trained / "data").model, 8)
     assert (shown[:, 1] == last[:, 0].numpy()).all()
+    tiny.write_data(own / "data", seed=1)
+    with tiny.refusal("the training images of tiny found here are not those of"):
+        make_pictures(entry, film, data_root=own / "data")
     (film / "other.safetensors").write_bytes(b"")
     with tiny.refusal("damaged"):
         make_pictures(entry, film, data_root=trained / "data")

@@ -126,6 +126,10 @@ def test_drawing_takes_one_thread_and_gives_the_others_back(monkeypatch) -> None
     with two_threads():
         model.sample(2)
         assert (seen, threads()) == ({1}, 2)
+        monkeypatch.setattr(model.output, "draw", None)
+        with pytest.raises(TypeError):
+            model.sample(2)
+        assert threads() == 2
 
 
 def test_a_layer_that_sampling_does_not_know_is_refused() -> None:

@@ -27,6 +27,9 @@ def test_legs_are_the_machines_in_order() -> None:
     note(legs)
     note(legs)
     (here,) = legs
+    settings = tiny.configuration()
+    note_leg(legs, here.model_copy(update={"reopened_at": 5}), 5, settings, settings)
+    assert [each.reopened_at for each in legs] == [None, 5]
     legs = [here.model_copy(update={"gpu": "a GPU"})]
     note(legs, step=1)
     assert [each.gpu for each in legs] == ["a GPU", None]

@@ -65,7 +65,7 @@ def check_compiled(values: Inputs, kernel: int, tolerance: float) -> None:
 @pytest.mark.parametrize(
     ("size", "hidden", "n", "dtype"),
     [
-        *product([(4, 5)], [1, 3, 8, 11, 16], [1, 8, 9], [torch.float64]),
+        *product([(4, 5)], [1, 3, 8, 11, 16, 29, 37], [1, 8, 9], [torch.float64]),
         *product([(1, 6), (6, 1), (1, 1)], [3], [1], [torch.float64]),
         *product([(5, 4), (1, 6), (6, 1), (1, 1)], [3, 8, 16, 19], [9], [torch.float32]),
     ],

@@ -130,6 +130,9 @@ def test_the_time_left_and_the_share_of_a_bar() -> None:
     assert status == "step 20  0:02:00 gone, 0:08:00 to go  22.18 nats"
     reporter.update(30, 3.0, {"loss": 1.0, "validation": 0.25})
     assert shown[-1][1].endswith("0:07:00 to go  loss 1.000, validation 11.09 nats")
+    reporter.steps, reporter.minutes = 10_000, 95.5  # of which the second is nearer
+    reporter.update(40, 20.0, {})
+    assert "0:20:00 gone, 1:15:30 to go" in shown[-1][1]
 
 
 def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
     config.with_name(".#own.yaml").symlink_to("an editor's lock")
     run = ledger.runs(own)["tiny"]
     results.write_tables(own, tmp_path)
+    assert config.with_name("own.yaml").read_bytes() == b"name: m\xfcnchen"  # as it was
     lines = config.read_text().splitlines()
     told = " ".join(line.removeprefix("#: ") for line in lines if line.startswith("#: "))
     assert told.startswith(f"Expect {run.score.bits_per_dim:.3f} bits/dim ")

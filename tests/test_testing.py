@@ -150,6 +150,7 @@ class Mirrored(Histogram):
         (but(check_images=lambda self, x: torch.as_tensor(x)), "loss of floats does not raise"),
         (but(condition=lambda self, y, n: None), "labels that it has no use for does not raise"),
         (lambda: also(Histogram(), idle=nn.Parameter(torch.zeros(3))), "idle has no gradient"),
+        (scored(lambda p, x: p + (0 * p.sum()).sqrt()), "gradient of logits_of_levels is not fin"),
         (lambda: also(Histogram(), table=torch.zeros(3)), "keeps table outside its state"),
         (lambda: also(Histogram(), parts={"a": (nn.Linear(1, 1),)}), "keeps parts outside"),
         (but(load_state_dict=lambda self, state: None), "loads the state dict does something else"),

@@ -128,6 +128,14 @@ class Normed(Scaling):
         return x * var.sqrt() + mean, log_det
 
 
+class Uncentred(Normed):
+    """Its inverse forgets the mean of its norm, which is 0 at first."""
+
+    def inverse(self, z, y=None):
+        x, log_det = super().inverse(z)
+        return x - self.norm.running_mean[:, None], log_det
+
+
 POINTS = torch.randn(2, 2, 3, generator=generator())
 
 
@@ -155,6 +163,7 @@ POINTS = torch.randn(2, 2, 3, generator=generator())
         (changed(as_it_is, lambda x, log_det: (x, log_det[:1])), r"of the inverse are \(1,\)"),
         (Unseen, "z changes by .* where its gradient says"),
         (Normed, "the log-determinant is off by"),
+        (Uncentred, "the inverse is off by"),
     ],
 )
 def test_a_mistake_in_a_bijection_is_named(mistake: Any, complaint: str) -> None:

@@ -200,9 +200,10 @@ def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
     images, validation = hold_out(data, config, root)
     assert torch.equal(images, data)
     assert torch.equal(validation, load("tiny-binary", "validation", root=root).images)
-    few = tiny.configured(tiny.config_tree(), evaluation={"validation_images": 3})
-    images, validation = hold_out(data, few, root)
-    assert (len(images), len(validation)) == (57, 3)
+    for wanted, held in ((30, 6), (3, 3)):  # at most a tenth
+        some = tiny.configured(tiny.config_tree(), evaluation={"validation_images": wanted})
+        images, validation = hold_out(data, some, root)
+        assert (len(images), len(validation)) == (60 - held, held)
     assert torch.equal(torch.cat((images, validation)), data)
     config = tiny.configured(tiny.pixelrnn_tree(), data={"limit": 5})
     splits = (load_split(config, split, root) for split in ("train", "validation", "test"))

@@ -48,6 +48,9 @@ def test_a_parameter_reaches_the_notebook(source: Path) -> None:
     assert execute(source, "profile=paper") == 0
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     assert notebook.cells[-1].outputs[0].text == "paper\n"
+    assert [cell.id for cell in notebook.cells] == ["cell-0", "cell-1", "cell-2"]
+    assert "remove-cell" in notebook.cells[1].metadata.tags
+    assert not any({"papermill", "execution"} & cell.metadata.keys() for cell in notebook.cells)
     assert str(source.parent) not in source.with_suffix(".ipynb").read_text()
 
 

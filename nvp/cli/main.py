@@ -282,8 +282,9 @@ def verify(
     from nvp.runs.folder import RunFolder
     from nvp.training.distributed import is_first, processes
 
-    # A shell completes results/runs/mnist.
-    entries = [Path(n).name if RunFolder(Path(n)).is_recorded else n for n in names or ()]
+    # A shell completes results/runs/mnist; within it, the folder is ".".
+    paths = map(Path, names or ())
+    entries = [p.resolve().name if RunFolder(p).is_recorded else str(p) for p in paths]
     differs, table = False, Table("run", "what", "in the ledger", "scored again", "")
     with processes():
         for check in ledger.verify(entries, quick=quick, data_root=data_root, device=device):

@@ -105,9 +105,10 @@ def with_expectation(path: Path, run: Run | None) -> str:
 
     Without a recorded run there is no such line.
     """
-    lines = path.read_text("utf-8", "surrogateescape").splitlines()  # a user's need not be UTF-8
-    kept = [line for line in lines if not line.startswith("#:")]
-    return "\n".join([*([] if run is None else _expectation(path, run)), *kept]) + "\n"
+    content = path.read_text("utf-8", "surrogateescape")  # a user's need not be UTF-8
+    kept = [line for line in content.splitlines(keepends=True) if not line.startswith("#:")]
+    told = [] if run is None else [f"{line}\n" for line in _expectation(path, run)]
+    return "".join([*told, *kept])
 
 
 def _expectation(path: Path, run: Run) -> list[str]:

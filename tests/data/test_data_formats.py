@@ -143,6 +143,9 @@ def test_cifar10_from_torchvisions_layout(npy_folder: Path, tmp_path: Path, monk
     dataset = load("cifar10", "train", root=tmp_path)
     assert np.array_equal(dataset.images[2].flatten().numpy(), rows["data_batch_2"][0])
     assert dataset.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
+    test = load("cifar10", "test", root=tmp_path)
+    assert np.array_equal(test.images.flatten(1).numpy(), rows["test_batch"])
+    assert test.labels.tolist() == [5, 9]
     with (tmp_path / "cifar-10-batches-py/data_batch_1").open("ab") as file:
         file.write(b"!")
     refused("its md5s are not the published ones", "cifar10", "train", root=tmp_path)

@@ -185,6 +185,7 @@ def test_images_that_cannot_be_scored_are_refused_before_training(tmp_path: Path
         r"tiny holds \[1, 7, 8\] test images": ("test", whole[:, :7]),
         "tiny has one test image, whose score has no standard error": ("test", whole[:1]),
         "tiny has one validation image": ("validation", whole[:1]),
+        "validation_images.npy holds int64 values": ("validation", whole.astype(int)),
         "tiny: the test split is missing": ("test", None),
     }
     for match, (split, images) in faults.items():

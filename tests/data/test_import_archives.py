@@ -1,5 +1,6 @@
 """`nvp data import` of archives: what they hold, and what they may not do."""
 
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,7 +18,8 @@ from nvp.data.sets import load
 @pytest.mark.parametrize("inside", [False, True])
 def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: Path) -> None:
     images = {f"photos/{c}/{i}.png": encoded(pixels(6, 6, i)) for c in "ab" for i in range(8)}
-    path = archive(tmp_path / f"packed/photos{suffix}", images)
+    macs = {"__MACOSX/photos/a/._0.png": b"no image"}
+    path = archive(tmp_path / f"packed/photos{suffix}", images | macs)
     assert imported(path.parent if inside else path, tmp_path).note["other files"] == {}
     for name, content in images.items():
         write(tmp_path / "unpacked" / name, content)
@@ -26,6 +28,9 @@ def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: P
     assert (tmp_path / "mine/train_images.npy").read_bytes() == from_archive
     assert load("mine", "train", root=tmp_path).labels is not None
     assert not (tmp_path / "packed/photos").exists()
+    before = importing_files.Files(path).identity
+    os.utime(path, (0, 0))  # of another time, as after a second download
+    assert importing_files.Files(path).identity != before
 
 
 @pytest.mark.parametrize("place", ["../..", "", "a/../.."])

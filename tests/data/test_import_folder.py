@@ -101,7 +101,7 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("train", "validation", "test"),
-    [("train", "val", "test"), ("training", "valid", "testing"), ("train", "validation", "test")],
+    [("train", "val", "test"), ("Training", "VALID", "Testing"), ("train", "validation", "test")],
 )
 def test_subfolders_may_be_splits(train: str, validation: str, test: str, tmp_path: Path) -> None:
     for split, count in ((train, 6), (validation, 3), (test, 2)):
@@ -136,8 +136,9 @@ def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
     for name in ("notes.txt", ".hidden.png", ".thumbs/1.png", "__MACOSX/1.png"):
         write(tmp_path / "photos" / name, b"no image")
     write(tmp_path / "photos/camera.heic", b"of no known kind")
+    write(tmp_path / "photos/CAMERA.PNG", encoded(pixels(6, 6)))
     made = imported(tmp_path / "photos")
-    assert sum(made.images.values()) == 10
+    assert sum(made.images.values()) == 11
     assert "2 other files are left out (.heic, .txt)" in made.summary()
 
 
@@ -220,18 +221,19 @@ def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
         "deep-colours.png": bytes(colours),
         "bomb.png": encoded(Image.new("L", (400, 400))),
         "deep.ppm": b"P6 4 4 1023\n" + bytes(4 * 4 * 6),
+        "deep.tif": encoded(Image.new("F", (6, 6)), "TIFF"),
         "vast.png": encoded(pixels(40, 40)),
     }
     monkeypatch.setattr(importing_pixels, "LARGEST_IMAGE", 100_000)
     monkeypatch.setattr(importing_files, "LARGEST_FILE", 4000)
     for name, damaged in bad.items():
         write(tmp_path / "photos" / name, damaged)
-    match = "9 of 29 images cannot be read: .*--skip-unreadable"
+    match = "10 of 30 images cannot be read: .*--skip-unreadable"
     line = refused(match, tmp_path / "photos")
     assert all(name in line for name in bad)
     assert "script.png: it is no image file of a known kind" in line
     assert "bomb.png: it announces 400x400 pixels" in line
-    for name in ("deep.png", "deep-colours.png", "deep.ppm"):
+    for name in ("deep.png", "deep-colours.png", "deep.ppm", "deep.tif"):
         assert f"{name}: it has more than 8 bits a channel" in line
     assert "vast.png: it holds" in line
     made = imported(tmp_path / "photos", skip_unreadable=True, validation=0.2, test=0.2)

@@ -18,9 +18,19 @@ from tiny import refusal
 from nvp.data.importing import files as importing_files
 from nvp.data.importing import imagenet as importing_imagenet
 from nvp.data.importing.options import Options
-from nvp.data.importing.run import import_set
+from nvp.data.importing.run import import_set, open_source
 from nvp.data.named import NAMED
 from nvp.data.sets import load
+
+
+def goes_on_anywhere(source: str | Path, name: str) -> bool:
+    """Whether an import that was stopped, after any image, would go on with the next one."""
+    opened = open_source(Path(source), name, Options())
+    passes = [
+        [(p.split, p.name, str(p.label), bytes(p.content())) for p in opened.pictures(start)]
+        for start in range(opened.number + 1)
+    ]
+    return all(each == passes[0][start:] for start, each in enumerate(passes))
 
 
 def lsun(folder: Path, category: str = "church_outdoor") -> dict[str, list[Image.Image]]:
@@ -50,6 +60,7 @@ def test_lsun_has_a_smaller_side_of_96_and_is_cut_in_training(tmp_path: Path) ->
         top = (height - 64) // 2
         assert np.array_equal(found[index], np.asarray(expected)[top : top + 64, 16:80])
     assert load("lsun-church-outdoor", "train", root=tmp_path, crop=64).labels is None
+    assert goes_on_anywhere(tmp_path / "lsun", "lsun-church-outdoor")
 
 
 def test_a_category_of_lsun_is_chosen_by_its_name(tmp_path: Path) -> None:
@@ -116,6 +127,7 @@ def test_celeba_is_cut_resized_and_rounded(tmp_path: Path) -> None:
     train = load("celeba", "train", root=tmp_path)
     assert train.labels.tolist() == [[0, 1], [1, 1], [0, 1], [1, 1]]
     assert made.note["attributes"] == ["Smiling", "Young"]
+    assert goes_on_anywhere(tmp_path / "publisher", "celeba")
 
 
 def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
@@ -172,6 +184,7 @@ def test_the_imagenet_of_2017_from_its_arrays(packed: bool, tmp_path: Path, few)
     train = load("imagenet32-2017", "train", root=tmp_path)
     assert np.array_equal(train.images[-2:].numpy(), tenth.reshape(2, 3, 32, 32))
     assert train.labels.tolist() == [number for number in range(1, 11) for _ in range(2)]
+    assert goes_on_anywhere(source, "imagenet32-2017")
 
 
 @pytest.mark.parametrize(("side", "packed"), [(32, True), (64, False)])
@@ -185,6 +198,7 @@ def test_the_older_imagenet_from_its_files(side: int, packed: bool, tmp_path: Pa
     made = import_set(tmp_path / "small", f"imagenet{side}", root=tmp_path)
     assert made.images == {"train": 5, "test": 3}
     assert np.array_equal(stored(tmp_path, "test", f"imagenet{side}"), images)
+    assert goes_on_anywhere(tmp_path / "small", f"imagenet{side}")
 
 
 def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
@@ -240,6 +254,7 @@ def test_cifar10_from_its_pickled_batches(packed: bool, tmp_path: Path, monkeypa
     train = load("cifar10", "train", root=tmp_path)
     assert np.array_equal(train.images[2].numpy().reshape(-1), rows["data_batch_2"][0])
     assert train.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
+    assert goes_on_anywhere(source, "cifar10")
 
 
 def test_a_pickle_that_is_not_the_published_one_is_not_opened(tmp_path: Path, monkeypatch) -> None:
@@ -317,6 +332,7 @@ def test_parquet_files_of_a_data_hub(name: str, tmp_path: Path) -> None:
     assert holds(tmp_path, originals)
     assert load("mine", "test", root=tmp_path).labels.tolist() == [0] * 4
     assert made.note["classes"] == ["cat", "dog"]
+    assert goes_on_anywhere(tmp_path / "hub", "mine")
     parquet(tmp_path / "hub/data/dev-0.parquet", images[:8], [0] * 8)
     match = r"holds tables of splits, and data/dev-0\.parquet beside them"
     refused(match, tmp_path / "hub", replace=True)
