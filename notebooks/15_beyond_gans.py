@@ -209,7 +209,7 @@ print(spread(found["real"]["coverage"]))
 #
 # The table is no verdict on a family. Networks may gain from more time and other sizes, other work shared the cores,
 # and optimisers and precisions (bf16: bfloat16) differ. Muon trained Real NVP, the Pixel RNN and the diffusion; Adam
-# the VAE and the GAN (appendix {ref}`training-them`). With a smaller margin of its logit, and more steps, Real NVP
+# the VAE and the GAN (appendix {ref}`training-them`). With a smaller margin, a later Muon and more steps, Real NVP
 # has 2.93 (chapter {ref}`results`). A Gated PixelCNN has 2.84 after the same half hour (chapter {ref}`your-turn`).
 #
 # ## The loss of each family
