@@ -422,7 +422,7 @@ assert abs(share * price / whole - 0.07) < 0.01
 
 # %% [markdown]
 # That flow bends the noise, at least in part. Some of this price is not for noise, since blank digits are rare. If each
-# nearly black pixel of its samples has the same price, noise takes at most 7% of its score. *Variational
+# nearly black pixel of its samples has the same price, the noise of these takes at most 7% of its score. *Variational
 # dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow can model easily. Models of the
 # integers themselves, such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`, add no noise.
 #

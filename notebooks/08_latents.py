@@ -853,7 +853,7 @@ figures.show_table(header, rows)
 
 # %% [markdown]
 # No. Predictions below 99.9% are right far less often than they say, and those above are wrong in a few of a hundred
-# cases. The log-odds of two classes are a difference of two sums over 784 dimensions, so small errors in each add up.
+# cases. The log-odds of two classes are a difference of two sums over 784 dimensions, in which small errors may add up.
 # The order of the classes is of use, the probabilities are not ({ref}`ex-temper`).
 #
 # ## Summary

@@ -100,7 +100,7 @@ layers.plot_conditioning()
 plt.show()
 
 # %% [markdown]
-# The paper gives neither $c$ nor the number of deconvolutions. Here each one doubles the side. With deconvolutions
+# We found neither $c$ nor the number of deconvolutions. Here each one doubles the side. With deconvolutions
 # alone a pixel knows only the near part of the small image. So we put two convolutions of 7 × 7 before them. Together
 # they reach six pixels in each direction, which is all of a 7 × 7 image from any corner:
 

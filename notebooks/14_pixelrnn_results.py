@@ -553,7 +553,7 @@ assert min(times) > 10
 # | augmentation | none | none (but our Real NVP on CIFAR-10 also saw mirrored images) |
 # | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`) |
 # | weights that are scored | not given | a moving average; on digits that of the step which validation chose |
-# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 14–28% of steps saw rounded levels |
+# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 14–28% of steps rounded the image |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
 # Appendix {ref}`training-them` compares Adam and Muon.

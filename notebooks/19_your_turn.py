@@ -749,7 +749,7 @@ assert constant.isfinite().all()
 # $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So a $W$ with 0 in this place, such as the
 # swap, is no product of this form. Every other invertible $W$ is one, with $s_1 = W_{11}$, $U_{12} = W_{12}$,
 # $L_{21} = W_{21} / W_{11}$ and $s_2 = \det W / W_{11}$. The fixed signs also fix the sign of the determinant. If it
-# is that of the wanted matrix (negative for the swap), training can come as near as it likes, with factors that grow
+# is that of a $W$ with this 0 (negative for the swap), training can come as near as it likes, with factors that grow
 # without bound. Otherwise it cannot come near. A fixed sign excludes no density: the prior is symmetric, and the
 # networks of the couplings can adapt.
 

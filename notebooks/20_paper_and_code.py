@@ -631,7 +631,7 @@ assert abs(beyond_strict - 0.05 / len(others)) < 1e-4
 # ### How to read it
 #
 # None of the code's choices is beyond the bound for all. Its norm is worse by 3.2 standard errors; three others are
-# better by 2.7, just within their intervals. The largest effects are of other parts: without norms after couplings, or
+# better by 2.7. (An interval reaches 2.8.) The largest effects are of other parts: without norms after couplings, or
 # with one scale, a model is worse by over half a bit/dim. Some cautions:
 #
 # * **One baseline** serves all comparisons, and its fifth seed ended more than 0.1 bits/dim above the others. Without

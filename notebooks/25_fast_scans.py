@@ -271,12 +271,14 @@ kinds = {
     "pixelcnn": "PixelCNN",
 }
 path = repository_root() / "benchmarks" / "results_pixelrnn.json"
-record = json.loads(path.read_text())["small"]
+records = json.loads(path.read_text())
+record = records["small"]
 
 
-def middle(run, key):
+def middle(run, key, size="small"):
     """The median of all rounds, in seconds."""
-    return median(t for part in record["measured"][run] for t in part[key])
+    parts = records[size]["measured"][run]
+    return median(t for part in parts for t in part[key])
 
 
 ways = {
@@ -296,14 +298,23 @@ figures.show_table(
 )
 what = record["what"].replace(" = ", "\u00a0=\u00a0")  # on one line
 print(textwrap.fill(what, 79), record["machine"]["cpu"], sep="\n")
+
+# %% tags=["remove-cell"]
 assert faster["row_lstm"][0] > 3 > faster["row_lstm"][1] > 2
 assert faster["diagonal_bilstm"][0] > 25 > 9 > faster["diagonal_bilstm"][1] > 7
+in_colour = []
+for kind in faster:
+    runs = (f"{kind}/{way}" for way in ways.values())
+    public, plain, quick, _ = (middle(run, "step", "cifar10") for run in runs)
+    in_colour += [round(public / quick, 1), round(plain / quick, 1)]
+assert in_colour == [2.5, 1.8, 13.8, 4.5]
 
 # %% [markdown]
-# Public code calls a convolution for every row or column, in each direction. On this CPU our compiled step of the Row
+# Public code calls a convolution for every row or column, in each direction. At this size our compiled step of the Row
 # LSTM is three times as fast, and that of the Diagonal BiLSTM over 25 times. The latter had the most to gain. Its
 # public form takes 110 steps where the Row LSTM takes 28, and nearly half of its work is on empty places. Compared
-# with our own scans in PyTorch, the compiled scan alone is more than twice and seven times as fast.
+# with our own scans in PyTorch, the compiled scan alone is more than twice and seven times as fast. At the size of our
+# runs on CIFAR-10 the four factors are 2.5, 14, 1.8 and 4.5.
 #
 # ## Sampling with kept states
 #

@@ -19,7 +19,7 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of the data sets [default: NVP_DATA, else data/ of the repository]"),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1; auto takes a GPU if there is one")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1; auto takes cuda if there is one")]
 RunFolder = Annotated[
     Path, typer.Argument(help="Run folder of `nvp train`, or name of a recorded run")
 ]
