@@ -616,9 +616,9 @@ plt.show()
 
 # %% [markdown]
 # More of TarFlow's are whole garments and shoes, though its bound is worse. Three sets of 300 samples each cover over
-# 60% of the test images; those of Real NVP cover 31 to 42%. But a blur alone takes a GAN from 37 to 60%
-# ({ref}`beyond-gans`). We suspect that the Transformer sees further, that convolutions know neighbours better, and
-# that a likelihood is mostly about neighbours.
+# 60% of the test images; those of Real NVP cover 31 to 42%. But coverage also rewards a blur ({ref}`beyond-gans`). We
+# suspect that the Transformer sees further, that convolutions know neighbours better, and that a likelihood is mostly
+# about neighbours.
 
 # %% tags=["remove-cell"]
 file = repository_root() / "benchmarks/results_coverage.json"

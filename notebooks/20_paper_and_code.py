@@ -689,6 +689,7 @@ figures.show_table(["", "work", "bits/dim"], table)
 
 # %% tags=["remove-cell"]
 assert short.record.steps == long.record.steps == 4997
+assert round(short.record.epochs, 1) == 2.7
 assert long.config.model.width == 3 * base.model.width
 works = {name: round(work, 1) for name, work in more_work.items()}
 assert list(works.values()) == [3.7, 1.1, 5.8, 1.0]

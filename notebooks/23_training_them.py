@@ -268,13 +268,25 @@ slopes = {
 ratios = torch.tensor([unequal(slope) for slope in slopes.values()])
 assert len(ratios) == 96
 assert ratios.median() > 100
-fresh = dict(recorded.config.build().named_parameters())
-grown = [
-    weight.norm() / fresh[name].norm()
-    for name, weight in recorded.named_parameters()
-    if name.endswith(".v")
-]
-assert 1e4 < torch.stack(grown).median() < 1.3e4
+
+
+def growth(model):
+    """How many times its first length the median direction has."""
+    first = dict(model.config.build().named_parameters())
+    grown = [
+        weight.norm() / first[name].norm()
+        for name, weight in model.named_parameters()
+        if name.endswith(".v")
+    ]
+    return torch.stack(grown).median()
+
+
+assert 1e4 < growth(recorded) < 1.3e4
+for run in ledger.values():
+    if run.config.model.family == "realnvp" and "mnist" in run.name:
+        long = growth(run.load_model())
+        assert (long < 1.1) == run.name.endswith("-small-margin")
+assert growth(ledger["cifar10-small"].load_model()) > 1e6
 
 # %% [markdown]
 # The smallest singular value of this gradient is a ninth of the largest. Muon leaves less than a factor of two
