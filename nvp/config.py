@@ -102,7 +102,8 @@ class TrainingConfig(Section):
     warmup_steps: int = Field(default=0, ge=0)  # in which the rate rises from 0
     # The last share of the budget, in which the rate falls to 0.
     anneal: float = Field(default=0.0, ge=0, le=1)
-    # What the average of the weights keeps of itself in a step, once the run is long enough.
+    # The share of itself that the average of the weights keeps in a step, once the run is long
+    # enough.
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     early_stopping: bool = False  # keep the averaged weights with the best validation score
     precision: Precision = Precision.AUTO
@@ -325,7 +326,7 @@ def read_yaml(text: str) -> Any:
     """The plain values of a text. Raises `ValueError`, in one line, where it is not YAML."""
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         fault = " ".join(str(error).split())
         raise ValueError(fault.replace(' in "<unicode string>",', " at")) from error
 
@@ -340,7 +341,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             tree[parent] = {}
         tree = tree[parent]
         if not isinstance(tree, dict):
-            raise NVPError(f"--set {override!r}: {parent} has no keys below it")
+            raise NVPError(f"--set {override!r}: {parent} has no keys below it: leave the rest out")
     try:
         tree[last] = read_yaml(text)
     except ValueError as error:

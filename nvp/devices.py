@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from nvp.errors import NVPError
@@ -16,6 +18,8 @@ def pick_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.index is not None and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise NVPError(f"several processes cannot share {name}: use {device.type} or auto")
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).split("\n")[0]

@@ -139,8 +139,8 @@ def summarise(scores: Tensor, num_draws: int = 1) -> Score:
     if not torch.isfinite(scores).all():
         raise NVPError(
             f"{int((~torch.isfinite(scores)).sum())} of {len(scores)} images have no finite "
-            "likelihood: the weights are damaged, or training diverged; go on from an earlier "
-            "checkpoint with a lower training.learning_rate"
+            "likelihood: the weights are damaged, or training diverged; go on, or train anew, with "
+            "a lower training.learning_rate"
         )
     error = scores.std().item() / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
     return Score(scores.mean().item(), error, len(scores), num_draws)

@@ -29,6 +29,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, save_tensors
+from nvp.tables import build
 from nvp.training import loop
 
 
@@ -232,6 +233,7 @@ def test_verify_fails_when_a_figure_was_altered(trained, recorded, results, monk
     rename(results, "other", copy=True)
     told = done("verify", results / "runs" / "other", "--quick", *root)
     assert "other, probe images: agrees\n" in told
+    assert f"is called {recorded}/runs/tiny:" in fails("verify", recorded / "runs" / "tiny", *root)
     monkeypatch.chdir(results / "runs" / "other")
     assert done("verify", ".", "--quick", *root) == told
     assert "test set" not in told
@@ -293,12 +295,15 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
 
 
 def test_tables_in_a_terminal_cut_no_command(monkeypatch) -> None:
-    monkeypatch.setattr("nvp.tables.build.write_tables", list)
-    monkeypatch.setattr("nvp.tables.build.NAMES", ("28x28",))
+    read = Mock(wraps=build.runs)
+    monkeypatch.setattr(build, "runs", read)
+    monkeypatch.setattr(build, "write_tables", list)
+    monkeypatch.setattr(build, "NAMES", ("28x28", "runs"))
     monkeypatch.setattr("nvp.cli.terminal.Console", lambda **_: Console(width=80))
     shown = done("tables", "--print")
     assert "MNIST" in shown
     assert "…" not in shown
+    read.assert_called_once()  # for all tables
 
 
 def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch) -> None:

@@ -129,10 +129,11 @@ def test_bad_values_are_named(section: str, key: str, value: Any, complaint: str
     assert complaint in refused(tree)
 
 
-def test_an_average_of_norms_that_are_not_there_is_refused() -> None:
+@pytest.mark.parametrize(("key", "value"), [("norm_running_average", True), ("norm_momentum", 0.5)])
+def test_a_setting_of_norms_that_are_not_there_is_refused(key: str, value: Any) -> None:
     tree = tiny.config_tree()
-    tree["model"] |= {"norm_scope": None, "norm_running_average": True}
-    assert " model: norm_running_average needs norms: set norm_scope" in refused(tree)
+    tree["model"] |= {"norm_scope": None, key: value}
+    assert f" model: {key} needs norms: set norm_scope" in refused(tree)
 
 
 def test_numbers_are_those_of_yaml_1_2_and_some_may_be_infinite(tmp_path: Path) -> None:
@@ -232,6 +233,7 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
     [
         (b"\xff\xfe\x00", "is not YAML"),
         (b"name: 2020-13-45", "is not YAML: month must be in 1..12"),
+        *((b"name: !!" + tag, "is not YAML") for tag in (b"bool x", b"timestamp x", b"int ''")),
         (b"training: {steps: 1}\ntraining: {}", "training is given twice at line 2, column 1"),
         (b"- 1", "should hold the keys name, model, data and training"),
     ],

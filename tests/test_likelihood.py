@@ -143,6 +143,8 @@ def test_a_callers_autocast_changes_no_score() -> None:
         assert torch.equal(score_images(model, images), expected)
         reestimate_statistics(model, images)
     assert torch.equal(score_images(model, images), expected)
+    with torch.autocast("mps", torch.bfloat16), full_float32():
+        assert not torch.is_autocast_enabled("mps")
 
 
 def test_only_running_statistics_make_a_batch_norm() -> None:

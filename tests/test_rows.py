@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ledgers import rename
+from tiny import refusal
 
 from nvp import PixelRNN, RealNVPConfig, paths
 from nvp.autoregressive.config import MultiScaleConfig
@@ -21,6 +22,7 @@ from nvp.config import RunConfig, load_config, parse_config
 from nvp.data.splits import load_split
 from nvp.likelihood import evaluate
 from nvp.runs.load import load_run
+from nvp.tables import rows
 from nvp.tables.build import table
 from nvp.tables.published import TableRow, read_published
 from nvp.tables.rows import TABLES, read_costs
@@ -87,6 +89,14 @@ def test_the_model_has_the_parameters_that_are_counted(name: str) -> None:
     cost = read_costs()[name]
     assert sum(parameter.numel() for parameter in model.parameters()) == cost.parameters
     assert 0 < cost.gigabytes(config) < 80
+
+
+@pytest.mark.parametrize("content", ["<<<<<<< HEAD", '{"cifar10": {"flops": 1}}', "[]"])
+def test_counts_that_are_damaged(content: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(rows, "results_root", lambda: tmp_path)
+    (tmp_path / rows.COSTS).write_text(content)
+    with refusal("costs.json is damaged"):
+        rows.read_costs()
 
 
 @pytest.mark.parametrize("row", OTHER_LSUN, ids=lambda row: row.config)

@@ -38,8 +38,18 @@ class Histogram(ImageModel):
         self.condition(labels, n)
         check_temperature(temperature)
         p = torch.softmax(self.logits_of_levels / temperature, dim=0)
-        drawn = torch.multinomial(p, 6 * n, replacement=True, generator=generator)
+        number = n * self.num_dimensions
+        drawn = torch.multinomial(p, number, replacement=True, generator=generator)
         return drawn.to(torch.uint8).reshape(n, *self.image_shape)
+
+
+class Coin(Histogram):
+    image_shape = (1, 1, 1)
+    levels = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits_of_levels = nn.Parameter(torch.tensor([0.1, 0.0]))
 
 
 class Bound(Histogram):
@@ -277,6 +287,16 @@ def test_what_a_layer_keeps_twice_is_no_mistake() -> None:
     """PyTorch keeps the weights of a recurrent layer in a list, too; `logits` may be a layer."""
     lstm, linear = (layer.requires_grad_(False) for layer in (nn.LSTM(1, 3), nn.Linear(3, 3)))
     check_model(also(Histogram(), lstm=lstm, logits=linear), images_of(Histogram()))
+
+
+def test_two_images_of_one_bit_are_enough() -> None:
+    check_model(Coin(), torch.tensor([0, 1], dtype=torch.uint8)[:, None, None, None])
+
+
+def test_a_conditional_model_without_likelihood_refuses_log_prob() -> None:
+    model = type("Unscored", (Conditional,), {"likelihood": "none"})()
+    with pytest.raises(AssertionError, match="log_prob without a likelihood does not raise"):
+        check_model(model, images_of(model), torch.arange(8) % 3)
 
 
 def test_a_single_image_is_too_few() -> None:

@@ -23,11 +23,13 @@ from nvp.data.sets import load
 from nvp.data.splits import hold_out, load_split, shuffled, spread
 from nvp.errors import NVPError
 from nvp.likelihood import evaluate
+from nvp.model.protocol import batch_norms
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
 from nvp.training import allocator, loop, start
+from nvp.training.divergence import check_sound
 from nvp.training.loop import prepare, training_step, validate
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
@@ -161,6 +163,17 @@ def test_a_coupling_that_overflows_is_named_itself() -> None:
         coupling.scale.fill_(1e4)
     with refusal(r"first in layer flow\.scales\.0\.checkerboard\.bijections\.1$"):
         training_step(state, batch(), configuration().training, 0.0)
+
+
+def test_weights_are_sound_as_the_norms_of_training_use_them() -> None:
+    tree = tiny.config_tree()
+    tree["model"]["norm_running_average"] = True
+    state = fresh_state(tiny.configured(tree))
+    check_sound(state, batch())
+    for norm in batch_norms(state.model):
+        norm.running_mean.fill_(math.inf)  # the moments of a batch remain finite
+    with refusal(r"first in layer flow\.scales\.0\.checkerboard\.bijections\.0\.norm$"):
+        check_sound(state, batch())
 
 
 def test_a_loss_beyond_the_last_layer(monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
@@ -71,14 +72,17 @@ def test_verify_notices_other_test_images(kept, outcome, own: Path, tmp_path: Pa
     assert states(checks)["test"] == outcome
 
 
-@pytest.mark.parametrize("fault", ["missing", "foreign", "altered", "record"])
-def test_verify_notices_damage_and_goes_on_past_it(fault: str, own: Path) -> None:
+@pytest.mark.parametrize("fault", ["missing", "foreign", "altered", "record", "forbidden"])
+def test_verify_notices_damage_and_goes_on_past_it(fault: str, own: Path, monkeypatch) -> None:
     rename(own, "zebra", copy=True)
     path = own / "runs" / "tiny" / "weights.safetensors"
     if fault == "missing":
         path.unlink()
     elif fault == "record":
         (own / "runs" / "tiny" / "run.json").write_text("{")
+    elif fault == "forbidden":
+        reads = [PermissionError(13, "Permission denied"), DEFAULT]
+        monkeypatch.setattr(verify, "sha256", Mock(wraps=verify.sha256, side_effect=reads))
     elif fault == "foreign":
         save_tensors(path, {"weight": torch.zeros(2)}, {})
     else:
@@ -86,7 +90,7 @@ def test_verify_notices_damage_and_goes_on_past_it(fault: str, own: Path) -> Non
         save_tensors(path, {name: 1.5 * tensor for name, tensor in tensors.items()}, header)
     checks = list(verify.verify(quick=True, root=own))
     found = [check.outcome for check in checks if check.run == "tiny"]
-    assert found == ["differs"] * (1 if fault in ("missing", "record") else 2)  # the SHA-256 too
+    assert found == ["differs"] * (2 if fault in ("foreign", "altered") else 1)  # the SHA-256 too
     assert [c.outcome for c in checks if c.run == "zebra"] == ["agrees", "agrees"]
 
 

@@ -9,10 +9,12 @@ import sys
 import sysconfig
 from pathlib import Path
 from subprocess import CompletedProcess
+from unittest.mock import Mock
 
 import nbformat
 import pytest
 import tiny
+from nbclient.exceptions import DeadKernelError
 
 from nvp.data.named import NAMED
 from nvp.ledger import entry as ledger
@@ -54,7 +56,7 @@ def test_a_parameter_reaches_the_notebook(source: Path) -> None:
     assert str(source.parent) not in source.with_suffix(".ipynb").read_text()
 
 
-def test_what_cannot_be_executed_is_one_line(source: Path, capsys) -> None:
+def test_what_cannot_be_executed_is_one_line(source: Path, capsys, monkeypatch) -> None:
     assert execute(source, "profil=paper") == 1
     assert "has no parameter profil; it has: profile" in capsys.readouterr().err
     assert execute(source.with_name("none.py")) == 1
@@ -62,6 +64,10 @@ def test_what_cannot_be_executed_is_one_line(source: Path, capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         execute(source, "paper")
     assert "paper is no name=value" in capsys.readouterr().err
+    dead = Mock(side_effect=DeadKernelError("Kernel died"))
+    monkeypatch.setattr(executor.papermill, "execute_notebook", dead)
+    assert execute(source) == 1
+    assert capsys.readouterr().err == f"{source}: Kernel died\n"
     assert not source.with_suffix(".ipynb").exists()
 
 

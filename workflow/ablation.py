@@ -93,7 +93,7 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
     machine = current_leg(torch.device("cpu"))  # and the commit, as the processes begin with it
     started = time.perf_counter()
     futures = {pool.submit(run, ablation, machine, variants[job], job[1]): job for job in missing}
-    failed = 0
+    status = 0
     for done, future in enumerate(as_completed(futures), start=1):
         name, seed = futures[future]
         gone = (time.perf_counter() - started) / 60
@@ -103,7 +103,7 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
         except BrokenExecutor:
             raise
         except Exception as error:  # whatever it is, the other runs are kept
-            failed += 1
+            status = 1
             kind = "" if isinstance(error, NVPError) else f"{type(error).__name__}: "
             result = f"failed: {kind}{error}"
         else:
@@ -115,7 +115,7 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
             f"{gone:.1f} minutes gone, about {left:.1f} to go",
             flush=True,
         )
-    return 1 if failed else 0
+    return status
 
 
 def main() -> int:

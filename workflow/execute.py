@@ -71,8 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         what = f"In [{error.exec_count}]: {error.ename}: {error.evalue}"
         print(f"{arguments.source}, {what}; see {failed}", file=sys.stderr)
         return 1
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: the kernel was killed
+        print(f"{arguments.source}: {error}", file=sys.stderr)
         return 1
     print(f"{arguments.source}: executed in {time.monotonic() - start:.0f} s")
     return 0

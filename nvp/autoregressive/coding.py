@@ -112,7 +112,9 @@ def _sample(model: ImageModel, count: int, draw: Draw) -> Tensor:
     def coded(parameters: Tensor, generator: object, temperature: float) -> Tensor:
         probabilities = torch.softmax(output.logits(parameters), dim=-1)
         if not probabilities.isfinite().all():
-            raise NVPError("this model gives no finite probabilities: its weights are damaged")
+            raise NVPError(
+                "this model gives no finite probabilities: its weights are damaged, load them again"
+            )
         return draw((RESOLUTION * probabilities).round().int() + 1)
 
     output.draw = coded  # type: ignore[method-assign]  # of this copy alone

@@ -63,7 +63,7 @@ class Softmax(Output):
         parameters = at_least_float32(parameters)
         if self.levels > 2:
             return parameters
-        return torch.cat([torch.zeros_like(parameters), parameters], dim=-1)
+        return F.pad(parameters, (1, 0))
 
     def log_prob(
         self, parameters: Tensor, images: Tensor, generator: torch.Generator | None

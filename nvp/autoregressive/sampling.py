@@ -107,9 +107,10 @@ class _Pixels:
         return x.unflatten(-1, (-1, self.model.output.size))
 
     def features_at(self, pixel: Tensor, row: int, column: int) -> Tensor:
-        """What the head reads at a pixel, (N, features); `pixel`, (N, C), holds the colours so far.
+        """The features that the head reads at a pixel, (N, features).
 
-        May be called again for the same pixel when more of its colours are known.
+        `pixel`, (N, C), holds the colours so far. The method may be called again for the same pixel
+        when more of its colours are known.
         """
         x = self.first(self.model.centred(pixel), row, column)
         total: Tensor | None = None

@@ -30,8 +30,9 @@ class DiffusionConfig(StridedConfig, family="diffusion"):
 
     width: int = Field(default=48, ge=8, le=65536, multiple_of=8)
     blocks: Depth = 2  # residual blocks before and behind the middle, which has twice as many
-    gamma_0: float = -13.3  # those of published runs on CIFAR-10
-    gamma_1: float = 5.0
+    # Those of published runs on CIFAR-10. Beyond the bounds, sigma or alpha is 0 in float32.
+    gamma_0: float = Field(default=-13.3, ge=-80)
+    gamma_1: float = Field(default=5.0, le=80)
     steps: int = Field(default=128, ge=1)
     times: int = Field(default=16, ge=1)
 

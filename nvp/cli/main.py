@@ -6,18 +6,21 @@ import faulthandler
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 import nvp
 from nvp.cli.data import data_app
-from nvp.cli.options import DataRoot, Device, RunFolder, Trust, at_home
+from nvp.cli.options import DataRoot, Device, RunArgument, Trust, at_home
 from nvp.cli.terminal import OneLineErrors, flush, show_table
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
 from nvp.training.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from nvp.runs.load import TrainedRun
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -86,7 +89,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run_folder: RunFolder,
+    run_folder: RunArgument,
     split: Annotated[
         Literal["test", "train", "validation"], typer.Option(help="validation where a set has it")
     ] = "test",
@@ -116,7 +119,7 @@ def evaluate(
         run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
         num_draws = num_draws or run.config.evaluation.num_draws
         images = scored_images(run, split, data_root, limit)
-        title = f"{_named(run_folder, run.config.name)} on {run.config.data.name}, {split}"
+        title = f"{_named(run)} on {run.config.data.name}, {split}"
         table = Table("", "bits/dim", "nats", "images", "sets of noise", title=title)
         exact = run.model.likelihood == "exact"
         ways = [("log-likelihood" if exact else "bound of the log-likelihood", False)]
@@ -132,7 +135,7 @@ def evaluate(
 
 @app.command()
 def sample(
-    run_folder: RunFolder,
+    run_folder: RunArgument,
     out: Annotated[Path, typer.Option(help="The PNG file to write", callback=at_home)],
     number: Annotated[
         int, typer.Option("-n", "--number", min=1, max=10_000, help="Number of images")
@@ -156,14 +159,12 @@ def sample(
     run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     what = "1 sample" if number == 1 else f"{number} samples"
-    typer.echo(f"{what} of {_named(run_folder, run.config.name)}: {out}")
+    typer.echo(f"{what} of {_named(run)}: {out}")
 
 
-def _named(run_folder: Path, name: str) -> str:
-    """The run `name`, and whether it is the recorded one: a user may have trained another."""
-    from nvp.runs.folder import RunFolder, find_run
-
-    return "recorded run " * RunFolder(find_run(run_folder)).is_recorded + name
+def _named(run: TrainedRun) -> str:
+    """Its name, and whether it is the recorded one: a user may have trained another."""
+    return "recorded run " * (run.training is None) + run.config.name
 
 
 @app.command()
@@ -258,8 +259,8 @@ def tables(
     for path in build.write_tables():
         typer.echo(f"wrote {path}", err=True)
     if show:
-        for name in build.NAMES:
-            plain = build.table(name).plain()
+        for made in build.tables(build.NAMES):
+            plain = made.plain()
             shown = Table(*plain.header, caption=plain.caption, caption_justify="left")
             for row in plain.rows:
                 shown.add_row(*row)
@@ -279,12 +280,12 @@ def verify(
 ) -> None:
     """Score recorded runs again, and fail if score or samples differ."""
     from nvp.ledger import verify as ledger
-    from nvp.runs.folder import RunFolder
+    from nvp.ledger.entry import entry_folders
     from nvp.training.distributed import is_first, processes
 
     # A shell completes results/runs/mnist; within it, the folder is ".".
-    paths = map(Path, names or ())
-    entries = [p.resolve().name if RunFolder(p).is_recorded else str(p) for p in paths]
+    here, paths = {folder.resolve() for folder in entry_folders()}, map(Path, names or ())
+    entries = [p.resolve().name if p.resolve() in here else str(p) for p in paths]
     differs, table = False, Table("run", "what", "in the ledger", "scored again", "")
     with processes():
         for check in ledger.verify(entries, quick=quick, data_root=data_root, device=device):

@@ -20,7 +20,7 @@ DataRoot = Annotated[
     typer.Option(help="Folder of the data sets [default: NVP_DATA, else data/ of the repository]"),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1; auto takes cuda if there is one")]
-RunFolder = Annotated[
+RunArgument = Annotated[
     Path, typer.Argument(help="Run folder of `nvp train`, or name of a recorded run")
 ]
 Trust = Annotated[

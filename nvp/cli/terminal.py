@@ -69,7 +69,7 @@ class OneLineErrors(TyperGroup):
 def show_table(table: Table) -> None:
     """Print a table, as wide as the terminal; elsewhere 160 characters wide.
 
-    What is longer than its column is folded: a command is shown whole.
+    A text that is longer than its column is folded, so that a command is shown whole.
     """
     for column in table.columns:
         column.overflow = "fold"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nvp.data.formats import SPLITS, UNFINISHED, MissingData, NoValidationSplit
+from nvp.data.formats import SPLITS, UNFINISHED, MissingData, NoValidationSplit, is_npy_folder
 from nvp.data.named import NAMED
 from nvp.data.sets import find
 from nvp.errors import NVPError
@@ -28,7 +28,7 @@ class Entry:
     name: str
     image_shape: tuple[int, int, int] | None
     images: dict[str, int]
-    state: Availability  # such as "present", "missing" or "damaged"
+    state: Availability
     note: str
 
 
@@ -39,7 +39,7 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     embedded images and binarised MNIST are read whole; CIFAR-10's batches must have their md5s.
     """
     under = data_root(root)
-    folders = {path.parent.name for path in under.glob("[!.]*/*_images.npy")}
+    folders = {path.name for path in under.glob("[!.]*") if is_npy_folder(path)}
     folders |= {path.name[1 : -len(UNFINISHED)] for path in under.glob(f".*{UNFINISHED}")}
     return [_entry(name, under) for name in (*NAMED, *sorted(folders - NAMED.keys()))]
 

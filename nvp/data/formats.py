@@ -227,8 +227,10 @@ def read_cifar10(under: Path, split: str) -> Stored:
         raise MissingData(
             f"cifar10: the {split} split is missing (no {under / 'cifar10'} and no {folder})"
         )
-    from torchvision.datasets import CIFAR10  # only the extra `cli` brings it
-
+    try:
+        from torchvision.datasets import CIFAR10
+    except ImportError as error:
+        raise NVPError("CIFAR-10's batches need torchvision: pip install '.[cli]'") from error
     try:
         # Its pickles are opened only after their md5 agreed with torchvision's list.
         published = CIFAR10(str(under), train=split == "train")

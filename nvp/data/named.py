@@ -1,6 +1,6 @@
 """The data sets that have a name, one record each: what a set holds, how it is read, how to get it.
 
-`NAMED` is the only list of them. What is read, under the data root (`nvp.paths.data_root`):
+`NAMED` is the only list of them. These are read, under the data root (`nvp.paths.data_root`):
 
 * `MNIST/raw`, `FashionMNIST/raw`: the published IDX files, uncompressed, as torchvision keeps them
 * `binarized_mnist/`: Larochelle's text files, 784 binary values a line
@@ -74,7 +74,7 @@ class Download:
 
 @dataclass(frozen=True)
 class NamedSet:
-    """What is known of a set before it is here.
+    """The facts about a set that are known before it is here.
 
     `image_shape` is (C, H, W). `images` counts the images of a split, where the count is known. A
     set with `read` has the splits that `images` names; as a folder of .npy files it may have

@@ -2,7 +2,7 @@
 
 They are read with `pread`, not through a memory map. A file that another process cuts short is then
 an error in one line; under a map it would end this process by SIGBUS. The workers of a `DataLoader`
-share the open file, and so they must not share a place in it.
+may share the open file, and so they must not share a place in it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import itertools
 import os
 import weakref
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ class Rows:
         # The file stays open: if another file takes its name, we still read the old one.
         self._file = path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)
+
+    def __reduce__(self) -> Any:
+        return Rows, (self.path, self.shape, self.offset)  # a copy opens the file itself
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -115,8 +119,9 @@ class StoredImages:
     def __getitem__(self, which: int | slice | Tensor) -> StoredImages | Tensor:
         if isinstance(which, slice):
             return StoredImages(self.rows, self.crop, self.which[which])
-        if isinstance(which, int):  # as a DataLoader does, and `for image in images`
-            return self._read(torch.tensor([which]), torch.full((2, 1), 0.5))[0]
+        if isinstance(which, Integral):  # as a DataLoader does, and `for image in images`
+            return self._read(torch.tensor([int(which)]), torch.full((2, 1), 0.5))[0]
+        which = torch.as_tensor(which)  # a list and a NumPy array are as good
         if which.dtype is torch.bool:
             which = which.nonzero().flatten()
         return self._read(which, torch.full((2, len(which)), 0.5))

@@ -64,11 +64,11 @@ def load(
     """Read a split of the data set `name`: one of `nvp data list`, or a folder of .npy files.
 
     A folder is given as a path, or by its name under the data root. `limit` keeps the first images;
-    an import's checksum is then not compared. Splits are the publisher's: `train`, `test` and, in a
-    few sets, `validation`; else `nvp.data.splits.hold_out` takes the last training images. A split
-    of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are
-    `StoredImages`. `nvp.likelihood.evaluate` takes them, and `images[:100].to("cpu")` reads a
-    hundred for a model.
+    the checksum that an import noted of all is then not compared. Splits are the publisher's:
+    `train`, `test` and, in a few sets, `validation`; else `nvp.data.splits.hold_out` takes the last
+    training images. A split of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its
+    images are `StoredImages`. `nvp.likelihood.evaluate` takes them, and `images[:100].to("cpu")`
+    reads a hundred for a model.
 
     Raises `NVPError`: an unknown name or split, a wrong `limit` or `crop`, files that are missing,
     damaged or altered; `NoValidationSplit` where there is no validation split.

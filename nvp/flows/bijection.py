@@ -12,11 +12,11 @@ from torch import Tensor, nn
 class Bijection(nn.Module, ABC):
     """An invertible map in the paper's direction: `forward` is f, `inverse` is g = f^-1.
 
-    Both return new tensors: the mapped points, (N, ...), and the log-determinant at each, (N,), in
-    nats (eqs 2 and 3). In training mode batch norms update their running averages. Those after
-    couplings use the batch in `forward` and the averages in `inverse`, so the two are sure to undo
-    each other in evaluation mode only. The map may depend on a condition y, (N, K): None in an
-    unconditional model (appendix F).
+    Both return the mapped points, (N, ...), and the log-determinant at each, (N,), in nats (eqs 2
+    and 3), and change no point in place. In training mode batch norms update their running
+    averages. Those after couplings use the batch in `forward` and the averages in `inverse`. So the
+    two are sure to undo each other in evaluation mode only. The map may depend on a condition y,
+    (N, K): None in an unconditional model (appendix F).
     """
 
     @abstractmethod

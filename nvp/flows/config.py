@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -72,7 +72,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         return ["preset", *super().keys()]
 
     @classmethod
-    def paper(cls, image_shape: tuple[int, int, int], **fields: Any) -> RealNVPConfig:
+    def paper(cls, image_shape: tuple[int, int, int], **fields: Any) -> Self:
         """The model as the paper describes it.
 
         Where the paper is silent the official code fills in, except for `first_kept`,
@@ -91,7 +91,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         return cls.model_validate({"preset": "paper", "image_shape": image_shape, **fields})
 
     @classmethod
-    def official(cls, image_shape: tuple[int, int, int], **fields: Any) -> RealNVPConfig:
+    def official(cls, image_shape: tuple[int, int, int], **fields: Any) -> Self:
         """The official code, quirks included; sizes as in `paper`, but 4 blocks at height 64."""
         return cls.model_validate({"preset": "official", "image_shape": image_shape, **fields})
 
@@ -115,8 +115,10 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RealNVPConfig:
-        if self.norm_scope is None and self.norm_running_average:
-            raise ValueError("norm_running_average needs norms: set norm_scope")
+        for name in ("norm_running_average", "norm_momentum"):
+            differs = getattr(self, name) != type(self).model_fields[name].default
+            if self.norm_scope is None and differs:
+                raise ValueError(f"{name} needs norms: set norm_scope")
         _, height, width = self.image_shape
         factor = 2 ** (self.num_scales - 1)
         if height % factor or width % factor:

@@ -96,7 +96,7 @@ class AffineCoupling(Bijection):
             raise NVPError(
                 f"scale_channels must be 1 or the {x.shape[1]} channels, got {len(self.scale)}"
             )
-        # Whatever precision the network ran in, the affine map and its sums keep that of x.
+        # The affine map and its sums keep the precision of x, whatever that of the network.
         return t.to(x.dtype), self.scale * torch.tanh(raw.to(x.dtype))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:

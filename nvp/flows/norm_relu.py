@@ -47,8 +47,8 @@ class _NormReLU(torch.autograd.Function):
     @staticmethod
     @native.once_differentiable
     def backward(
-        ctx: Any, grad: Tensor, beside: Tensor | None, *_: Tensor
-    ) -> tuple[Tensor, Tensor, None]:
+        ctx: Any, grad: Tensor | None, beside: Tensor | None, *_: None
+    ) -> tuple[Tensor | None, ...]:
         if grad is None:  # only x went on
             return beside, None, None
         grads = [

@@ -218,7 +218,7 @@ class CouplingNet(nn.Module):
         self.skip_in = skip()
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(num_blocks))
         skips = nn.ModuleList(skip() for _ in range(num_blocks))
-        self.skips = cast(Sequence[WeightNormConv2d], skips)
+        self.skips = cast(Sequence[WeightNormConv2d | nn.Conv2d], skips)
         self.norm_out = ShiftedBatchNorm(width)
         self.conv_out = WeightNormConv2d(width, 2 * out_channels, 1, magnitude=True, bias=True)
 

@@ -24,6 +24,7 @@ from nvp.ledger.entry import (
     RecordedScores,
     RecordedWeights,
     Run,
+    entry_folders,
     read_run,
     record_text,
 )
@@ -132,7 +133,10 @@ def new_entry(target: Path) -> Iterator[RunFolder]:
             yield RunFolder(part)
             replace_folder(part, target)
         except OSError as error:
-            raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
+            raise NVPError(
+                f"cannot write {target} ({error}): nothing was recorded; free some space, or make "
+                "the folder writable"
+            ) from error
         finally:
             empty(part)
     (target / LOCK).unlink(missing_ok=True)
@@ -149,6 +153,8 @@ def entry_folder(name: str, root: Path, replace: bool) -> Path:
     target = root / "runs" / name
     if target.exists() and not replace:
         raise NVPError(f"{target} is there already: pass --replace, or another --name")
+    if not replace:
+        entry_folders(root)  # refuses an entry out of place, which the new one would remove
     entry = RunFolder(target)
     if target.exists() and not entry.is_recorded:
         raise NVPError(

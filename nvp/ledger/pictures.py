@@ -78,7 +78,7 @@ def differing(path: Path, model: ImageModel) -> float:
 
 
 def make_pictures(
-    name: Path,
+    folder: Path,
     film: Path | None = None,
     *,
     data_root: Path | None = None,
@@ -89,14 +89,14 @@ def make_pictures(
 
     Raises `NVPError` as `nvp.runs.load.read_config` does.
     """
-    read_config(RunFolder(name), trust=trust)
-    if not RunFolder(name).is_recorded:
-        raise NVPError(f"{name} is no recorded run: record it first, by `nvp record {name}`")
-    run = read_run(name)
+    read_config(RunFolder(folder), trust=trust)
+    if not RunFolder(folder).is_recorded:
+        raise NVPError(f"{folder} is no recorded run: record it first, by `nvp record {folder}`")
+    run = read_run(folder)
     if film is not None:
         return write_film(run, film, data_root=data_root, device=device)
     test = examples(run.config, load_split(run.config, "test", data_root))
-    write_pictures(load_run(name, device=device, trust=trust), run.files, test)
+    write_pictures(load_run(folder, device=device, trust=trust), run.files, test)
     return run
 
 

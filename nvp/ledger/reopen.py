@@ -88,13 +88,11 @@ def reopen(job: Job, entry: Run) -> None:
     # With the seed alone, the images and the noise of the first steps would come once more.
     state.noise.manual_seed(entry.config.training.seed + record.steps)
     state.order = torch.randperm(len(state.order), generator=state.noise)
-    if record.chosen_step is not None:
+    if (chosen := record.chosen_step) is not None:
+        scores = {row["step"]: row["validation"] for row in entry.log() if "validation" in row}
         whole = entry.scores.validation.bits_per_dim  # stands in for a row that the log has lost
-        state.best = Best(step=record.chosen_step, minutes=record.minutes, validation=whole)
+        state.best = Best(step=chosen, validation=scores.get(chosen, whole))
         state.best_weights = weights
-    for row in entry.log():
-        if row["step"] == record.chosen_step and "validation" in row:
-            state.best = Best.model_validate({key: row[key] for key in Best.model_fields})
     job.before, log = entry.config, log_until(entry.files.log, record.steps)
     together()  # before anything is written: another process may have refused
     state.legs, job.reopened_at = list(record.legs), record.steps

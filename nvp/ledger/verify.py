@@ -61,7 +61,7 @@ def verify(
             continue
         try:
             yield from _check(read_run(folder), quick, data_root, device)
-        except NVPError as error:
+        except (NVPError, OSError) as error:
             yield Check(folder.name, "record and weights", "readable", str(error), "differs")
 
 

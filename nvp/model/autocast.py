@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from operator import attrgetter
 
 import torch
@@ -47,7 +47,9 @@ def full_float32() -> Iterator[None]:
     try:
         for part in parts:
             part.fp32_precision = "ieee"
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda", "mps", "xpu"):
+                stack.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
         for part, precision in zip(parts, before, strict=True):

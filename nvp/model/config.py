@@ -73,7 +73,7 @@ class Family(Section, ABC):
     @classmethod
     def _is_its_own(cls, family: str) -> str:
         if family not in ("", cls._name):
-            raise ValueError(f"this is a configuration of {cls._name}")
+            raise ValueError(f"this is a configuration of {cls._name}: leave it out")
         return cls._name
 
 

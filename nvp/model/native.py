@@ -47,8 +47,8 @@ def compiled(source: Path, what: str) -> bool:
 def wanted() -> bool:
     """Whether operators may be used. The variable NVP_PLAIN=1 says no to all of them.
 
-    It is there to compare, to debug, and for what the operators lack: second derivatives, `grad`
-    and `jacrev` of `torch.func`, and `torch.export`.
+    It is there to compare, to debug, and for what the operators lack: second derivatives, the
+    transforms of `torch.func`, such as `grad` and `vmap`, and `torch.export`.
     """
     return os.environ.get("NVP_PLAIN", "") != "1"
 

@@ -31,11 +31,10 @@ Count = Annotated[int, Field(ge=0)]
 Minutes = Annotated[float, Field(ge=0)]
 
 
-class Best(Section):
+class Best(Section, extra="ignore"):  # older checkpoints have its minutes, too
     """The step whose weights early stopping keeps."""
 
     step: Count
-    minutes: Minutes
     validation: float  # bits/dim of the averaged model
 
 

@@ -36,7 +36,7 @@ class Leg(BaseModel, extra="forbid", frozen=True):
     torch: str
     commit: str | None
     precision: str | None = None  # of the networks; None: not noted
-    processes: int = 1  # that share each batch, each with its GPU
+    processes: int = 1  # that share each batch, each with its GPU if there are some
     # If it began from recorded weights, their step: moments, order and noise began anew. None: it
     # began at the start, or from a checkpoint.
     reopened_at: int | None = None

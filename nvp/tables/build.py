@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +43,7 @@ from nvp.tables.published import Published, published_figure, read_published
 from nvp.tables.readme import readme_parts, with_parts
 from nvp.tables.rows import paper_rows
 
-__all__ = ["NAMES", "table", "write_tables"]
+__all__ = ["NAMES", "table", "tables", "write_tables"]
 
 Make = Callable[[Published, dict[str, Run]], Table]
 
@@ -64,8 +64,13 @@ def table(name: str, *, root: str | Path | None = None) -> Table:
     """
     if name not in _TABLES:
         raise NVPError(f"there is no table {name!r}: use {', '.join(NAMES)}")
-    facts = read_published(root)
-    return _TABLES[name](facts, runs(root)).changed(partial(linked, facts))
+    return tables([name], root=root)[0]
+
+
+def tables(names: Iterable[str], *, root: str | Path | None = None) -> list[Table]:
+    """The tables of these `names`, from one reading of the ledger; citations are links."""
+    facts, ledger = read_published(root), runs(root)
+    return [_TABLES[name](facts, ledger).changed(partial(linked, facts)) for name in names]
 
 
 def write_tables(root: Path | None = None, repository: Path | None = None) -> list[Path]:

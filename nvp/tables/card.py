@@ -136,11 +136,11 @@ def _training(run: Run) -> str:
 
 
 def _limits(run: Run) -> str:
+    errors = ": the standard errors are over images, and say nothing about another seed"
     others = "* Images of another kind may have higher likelihoods than its training images.\n"
     return (
         f"* It models the images of {code(run.record.data.name)} and no others.\n"
         f"{others * run.has_likelihood}"
         "* It is no measure of what its family can reach in more time.\n"
-        "* It is one run with one seed: the standard errors are over images, and say nothing about "
-        "another seed."
+        f"* It is one run with one seed{errors * run.has_likelihood}."
     )

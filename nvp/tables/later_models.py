@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-def later_models(facts: Published, ledger: dict[str, Run]) -> Table:
+def later_models(facts: Published, _ledger: dict[str, Run]) -> Table:
     """A row for each of `facts.models`, by family, then by age."""
     rows: list[tuple[str, ...]] = []
     for family, title in APPROACHES.items():

@@ -39,7 +39,7 @@ def glance(facts: Published, ledger: dict[str, Run]) -> Table:
     return Table(caption, ("data", "model", "this code", "published", "by"), rows)
 
 
-def hardware(facts: Published, ledger: dict[str, Run]) -> Table:
+def hardware(_facts: Published, ledger: dict[str, Run]) -> Table:
     """For each machine the runs that it made, the quickest first."""
     ordered = sorted(ledger.values(), key=lambda run: (run.record.hardware, run.record.minutes))
     rows: list[tuple[str, ...]] = [

@@ -44,17 +44,18 @@ def paper_rows(facts: Published, ledger: dict[str, Run]) -> Table:
                 here,
                 f"{cost.parameters / 1e6:.2f} M",
                 f"{cost.gigabytes(config):.1f} GB",
-                _length(config, cost),
+                _length(config, cost, run),
             )
         )
     caption = (
         "Bits/dim or, for binarised MNIST, nats; test images for CIFAR-10 and MNIST, validation "
         f"images for the others. {UNVERIFIED} unverified. Parameters, memory and budget are of the "
-        "configuration. Parameters are counted, with those that the masks of a Pixel RNN hide. "
-        "Memory and hours are estimates for one GPU of 80 GB, and were not measured. Memory is "
-        "that of weights, gradients, moments, the average, and what the backward pass keeps at the "
-        "configuration's batch size, in float32. A step takes the longer of its counted "
-        f"arithmetic, at {FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, and its counted operations, at "
+        "configuration. (One that sets minutes alone has the steps of its run.) Parameters are "
+        "counted, with those that the masks of a Pixel RNN hide. Memory and hours are estimates "
+        "for one GPU of 80 GB, and were not measured. Memory is that of weights, gradients, "
+        "moments, the average, and what the backward pass keeps at the configuration's batch size, "
+        "in float32. A step takes the longer of its counted arithmetic, at "
+        f"{FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, and its counted operations, at "
         f"{SECONDS_AN_OPERATION * 1e6:.0f} microseconds each."
     )
     header = ("row", "published", "this code", "parameters", "memory", "budget")
@@ -63,12 +64,17 @@ def paper_rows(facts: Published, ledger: dict[str, Run]) -> Table:
 
 def read_costs() -> dict[str, Cost]:
     """The counts by name of configuration, those of this checkout."""
-    counts = json.loads(read(results_root() / COSTS))
-    return {name: Cost(**each) for name, each in counts.items()}
+    path = results_root() / COSTS
+    content = read(path)
+    try:
+        return {name: Cost(**each) for name, each in json.loads(content).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise NVPError(f"{path} is damaged ({error}): restore it with git checkout") from error
 
 
-def _length(config: RunConfig, cost: Cost) -> str:
-    hours = cost.hours(config)
-    if hours is None:
+def _length(config: RunConfig, cost: Cost, run: Run | None) -> str:
+    """Steps and hours: the configuration's steps or, where it sets minutes alone, the run's."""
+    steps = config.training.steps or (run.record.steps if run is not None else None)
+    if steps is None:
         return f"{config.training.minutes:.0f} minutes, its budget"
-    return f"{config.training.steps:,} steps, {hours:.1f} h"
+    return f"{steps:,} steps, {cost.hours(steps):.1f} h"

@@ -1,4 +1,4 @@
-"""What the checks of bijections and of models have in common."""
+"""Parts that the checks of bijections and of models share."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def check_parts(whole: nn.Module) -> None:
 
 
 def inside(value: object) -> Iterator[object]:
-    """What a dict, a list or a tuple holds, at any depth; any other value itself."""
+    """The items of a dict, a list or a tuple, at any depth; any other value itself."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):

@@ -24,6 +24,7 @@ from nvp.testing.scores import (
 )
 
 ALIKE = 16  # samples whose variety is compared
+SUB_PIXELS = 48  # drawn at least, so that samples are not the same by chance
 MOST_IMAGES = 1024  # that are counted
 
 
@@ -68,7 +69,9 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     _check_loss(moved(model), images, labels)
     require(torch.equal(images, given), "the model changes the images that it is given")
     quiet = copy.deepcopy(model).eval()
-    _check_samples(quiet, len(images), labels)
+    n = max(len(images), SUB_PIXELS // model.num_dimensions)
+    turns = None if labels is None else labels[torch.arange(n) % len(labels)]
+    _check_samples(quiet, n, turns)
     if inspect.ismethod(getattr(model, "logits", None)):
         _in_float64(check_causality, quiet, images[0].cpu(), labels)
     if model.likelihood != "none":
@@ -79,8 +82,8 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
             check_noise(of_weights, labels)
     if model.likelihood == "exact" and model.levels**model.num_dimensions <= MOST_IMAGES:
         check_distribution(moved(quiet), labels)
-    if labels is not None:
-        _check_labels(moved(quiet), images, labels)
+    if labels is not None and turns is not None:
+        _check_labels(moved(quiet), images, labels, turns)
     now = quiet.state_dict()
     changed = [name for name in before if not torch.equal(before[name], now[name])]
     require(not changed, f"in evaluation mode, scoring or sampling changes {', '.join(changed)}")
@@ -88,6 +91,7 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     _check_state(quiet, images, labels)
 
 
+@torch.no_grad()
 def fill_by_definition(
     model: PixelRNN,
     images: Tensor,
@@ -147,7 +151,7 @@ def _check_refusals(model: ImageModel, images: Tensor, labels: Tensor | None) ->
     what_other = "no labels" if model.num_classes else "labels that it has no use for"
     uses: list[Callable[..., Tensor]] = [model.loss]
     if model.likelihood == "none":
-        require_refusal("log_prob without a likelihood", model.log_prob, images)
+        require_refusal("log_prob without a likelihood", model.log_prob, images, labels=labels)
     else:
         uses.append(model.log_prob)
         require_refusal("log_prob of no draws", model.log_prob, images, num_draws=0, labels=labels)
@@ -197,13 +201,14 @@ def _check_samples(model: ImageModel, n: int, labels: Tensor | None) -> None:
 
 
 @torch.no_grad()
-def _check_labels(model: ImageModel, images: Tensor, labels: Tensor) -> None:
-    """Use other labels for the same images and the same noise."""
+def _check_labels(model: ImageModel, images: Tensor, labels: Tensor, turns: Tensor) -> None:
+    """Use other labels for the same noise, and the same images or as many samples as `turns`."""
     both = labels, labels.roll(1, 0)
     if model.likelihood != "none":
         scores = [model.log_prob(images, generator=seeded(), labels=each) for each in both]
         require(not torch.equal(*scores), "log_prob is the same for other labels")
-    drawn = [model.sample(len(images), generator=seeded(), labels=each) for each in both]
+    both = turns, turns.roll(1, 0)
+    drawn = [model.sample(len(turns), generator=seeded(), labels=each) for each in both]
     require(not torch.equal(*drawn), "samples are the same for other labels")
 
 

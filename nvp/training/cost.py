@@ -38,12 +38,10 @@ class Cost:
         copies = 4 if config.training.optimiser == Optimiser.RMSPROP else 5
         return (4 * copies * self.parameters + self.kept) / 1e9
 
-    def hours(self, config: RunConfig) -> float | None:
-        """Hours that `training.steps` take, estimated; None where only minutes are set."""
-        if config.training.steps is None:
-            return None
+    def hours(self, steps: int) -> float:
+        """Hours that so many steps take, estimated."""
         seconds = max(self.flops / FLOPS_A_SECOND, self.operations * SECONDS_AN_OPERATION)
-        return config.training.steps * seconds / 3600
+        return steps * seconds / 3600
 
 
 class _Operations(TorchDispatchMode):

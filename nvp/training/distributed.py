@@ -54,7 +54,8 @@ def processes() -> Iterator[None]:
     gpus = torch.cuda.device_count()
     if gpus and int(os.environ.get("LOCAL_RANK", "0")) >= gpus:
         raise NVPError(
-            f"more processes than GPUs: torchrun --nproc-per-node={gpus} fits this machine"
+            f"more processes than GPUs: torchrun --nproc-per-node={gpus} fits this machine, and "
+            "with CUDA_VISIBLE_DEVICES= any number trains on the CPU"
         )
     try:
         store, rank, size = next(dist.rendezvous("env://"))
@@ -80,8 +81,9 @@ def processes() -> Iterator[None]:
             together()
             yield
     except (NVPError, RuntimeError) as error:
-        lost = isinstance(error, dist.DistError) or "gloo" in str(error)
-        if not (lost or isinstance(error, NVPError)):
+        refused = isinstance(error, NVPError)
+        lost = not refused and (isinstance(error, dist.DistError) or "gloo" in str(error))
+        if not (lost or refused):
             raise
         first = True
         with contextlib.suppress(RuntimeError):  # the keeper of the store may be gone, too

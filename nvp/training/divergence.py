@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from nvp.errors import NVPError
 from nvp.model.labels import Examples
-from nvp.model.protocol import batch_statistics
+from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.runs.folder import RunFolder
 from nvp.training.distributed import agree
 from nvp.training.state import State
@@ -21,10 +23,20 @@ class Divergence(NVPError):
     """A loss or a gradient that is not finite."""
 
 
+@contextmanager
+def _as_in_training(model: nn.Module) -> Iterator[None]:
+    """Within this block norms compute as in a step; their averages are put back at its end."""
+    momenta = [(norm, norm.momentum) for norm in batch_norms(model)]
+    with batch_statistics(model):
+        for norm, momentum in momenta:  # with 0, norms by running averages would not use them
+            norm.momentum = momentum
+        yield
+
+
 def check_sound(state: State, batch: Examples) -> None:
     """Raise `Divergence` when the loss on `batch` is not finite; `state` stays as it is."""
     noise = torch.Generator().manual_seed(0)
-    with torch.no_grad(), batch_statistics(state.model):
+    with torch.no_grad(), _as_in_training(state.model):
         loss = agree(state.loss(batch, noise).item())
     if not math.isfinite(loss):
         raise Divergence(explain(state, batch, loss, noise.manual_seed(0)))
@@ -45,7 +57,7 @@ def explain(state: State, batch: Examples, loss: float, noise: torch.Generator) 
         if module in names and not all(torch.isfinite(t).all() for t in tensors):
             found.append(names[module])
 
-    with torch.no_grad(), batch_statistics(state.model), register_module_forward_hook(look):
+    with torch.no_grad(), _as_in_training(state.model), register_module_forward_hook(look):
         state.loss(batch, noise)
     where = f", first in layer {found[0]}" if found else ""
     if math.isfinite(loss):

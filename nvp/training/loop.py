@@ -187,7 +187,7 @@ class Job:
             raise
         score, best = row["validation"], state.best
         if self.config.training.early_stopping and (best is None or score < best.validation):
-            state.best = Best(step=state.step, minutes=state.minutes, validation=score)
+            state.best = Best(step=state.step, validation=score)
             weights = state.average.state_dict().items()
             state.best_weights = {name: each.to("cpu", copy=True) for name, each in weights}
         return row

@@ -1,4 +1,4 @@
-"""What a training run says of itself: how far it is, its score, and the time left."""
+"""The status of a training run: how far it is, its score, and the time left."""
 
 from __future__ import annotations
 

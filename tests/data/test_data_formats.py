@@ -1,5 +1,6 @@
 """Formats of files: read as others read them, and refused when damaged."""
 
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -149,6 +150,9 @@ def test_cifar10_from_torchvisions_layout(npy_folder: Path, tmp_path: Path, monk
     with (tmp_path / "cifar-10-batches-py/data_batch_1").open("ab") as file:
         file.write(b"!")
     refused("its md5s are not the published ones", "cifar10", "train", root=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torchvision.datasets", None)
+        refused(r"pip install '\.\[cli\]'", "cifar10", "train", root=tmp_path)
     own = npy_folder.rename(tmp_path / "cifar10")  # which goes first, in all splits
     assert len(load("cifar10", "train", root=tmp_path)) == 40
     (own / "test_images.npy").rename(own / "validation_images.npy")

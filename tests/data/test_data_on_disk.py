@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,10 @@ def test_images_on_disk_are_those_in_memory(npy_folder: Path, small_memory) -> N
     assert np.array_equal(images[5:30][torch.tensor([3, 0, 3])].numpy(), stored[[8, 5, 8]])
     assert np.array_equal(images[30:][-4:].to("cpu").numpy(), stored[36:])
     assert len(images[40:]) == 0
+    for which in ([3, 0], np.array([3, 0]), np.arange(40) % 3 == 0, np.int64(3)):
+        assert np.array_equal(images[which].numpy(), stored[which])
+    again = pickle.loads(pickle.dumps(images[5:]))  # as a worker gets it that is not forked
+    assert np.array_equal(again.to("cpu").numpy(), stored[5:])
     assert images.rows._file.tell() == 0  # which the workers of a DataLoader share
 
 

@@ -33,6 +33,28 @@ def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: P
     assert importing_files.Files(path).identity != before
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+@pytest.mark.parametrize("again", [False, True])
+def test_archives_may_be_splits(suffix: str, again: bool, tmp_path: Path) -> None:
+    for split, number in (("Train", 6), ("test", 3)):
+        folder = f"{split}/" * again
+        images = {
+            f"{folder}{c}/{i}.png": encoded(pixels(6, 6)) for c in "ab" for i in range(number)
+        }
+        archive(tmp_path / f"packed/{split}{suffix}", images)
+    made = imported(tmp_path / "packed", tmp_path, validation=0)
+    assert made.images == {"train": 12, "test": 6}
+    assert made.note["classes"] == ["a", "b"]
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
+    extra = archive(tmp_path / "extra.zip", {"extra.png": encoded(pixels(6, 6))})
+    images = {f"{i}.png": encoded(pixels(6, 6, i)) for i in range(5)}
+    made = imported(archive(tmp_path / "photos.tar", images | {"extra.zip": extra.read_bytes()}))
+    assert sum(made.images.values()) == 5
+    assert made.note["other files"] == {".zip": 1}
+
+
 @pytest.mark.parametrize("place", ["../..", "", "a/../.."])
 def test_names_that_lead_out_of_an_archive(place: str, tmp_path: Path) -> None:
     images = {f"{place}/{index}.png": encoded(pixels(6, 6)) for index in range(5)}

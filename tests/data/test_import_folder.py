@@ -178,6 +178,13 @@ def test_what_is_not_cut_is_a_plain_array_unless_it_differs_in_size(tmp_path: Pa
     assert holds(tmp_path, centres, crop=6)
 
 
+def test_splits_may_differ_in_size(tmp_path: Path) -> None:
+    for split, height in (("train", 6), ("test", 5)):
+        photographs(tmp_path / "photos" / split, 4, (height, 9))
+    told = imported(tmp_path / "photos", crop="none").summary()
+    assert "data.crop: S and model.image_shape: [3, S, S], with S at most 5" in told
+
+
 def test_one_channel_or_three(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 4)
     write(tmp_path / "photos/gray.png", encoded(pixels(6, 6, channels=1)))
@@ -265,6 +272,7 @@ def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     for name, match in cases.items():
         refused(match, tmp_path / "photos", name)
     refused("there is no .*nothing: name a folder", tmp_path / "nothing")
+    refused("size must be at least 1, got 0", tmp_path / "photos", size=0)
     (tmp_path / "empty").mkdir()
     refused("holds no images", tmp_path / "empty")
     imported(tmp_path / "photos")

@@ -255,6 +255,8 @@ def test_cifar10_from_its_pickled_batches(packed: bool, tmp_path: Path, monkeypa
     assert np.array_equal(train.images[2].numpy().reshape(-1), rows["data_batch_2"][0])
     assert train.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
     assert goes_on_anywhere(source, "cifar10")
+    zipped = Path(shutil.make_archive(str(tmp_path / "cifar"), "zip", tmp_path / "cifar"))
+    refused(r"cifar\.zip is no \.tar\.gz: unpack it", zipped, "cifar10", replace=True)
 
 
 def test_a_pickle_that_is_not_the_published_one_is_not_opened(tmp_path: Path, monkeypatch) -> None:

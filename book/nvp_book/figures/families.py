@@ -43,12 +43,10 @@ def plot_one_image(
     colour_bar(axes[0, -1], shown, "bits a pixel", extend="max")
 
 
-def plot_bounds(
-    bounds: Mapping[str, Mapping[int, float]], exact: Mapping[str, float], bits: str
-) -> None:
-    """Bounds in bits/dim over the number of draws, each relative to one draw; and exact figures.
+def plot_bounds(bounds: Mapping[str, Mapping[int, float]], exact: Sequence[str], bits: str) -> None:
+    """Bounds in bits/dim over the number of draws, each relative to one draw.
 
-    `bits` names the unit on the axis. Exact figures are flat lines at zero.
+    Models with an `exact` likelihood are flat lines at zero. `bits` names the unit on the axis.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
     for (name, points), colour, marker in zip(bounds.items(), PALETTE, "osD^", strict=False):

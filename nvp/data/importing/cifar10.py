@@ -56,6 +56,8 @@ def _batches(source: Path) -> dict[str, bytes]:
         if source.is_dir():
             paths = [path for path in source.rglob("*_batch*") if path.stem in BATCHES]
             return {path.name: path.read_bytes() for path in paths}
+        if not tarfile.is_tarfile(source):
+            raise NVPError(f"{source} is no .tar.gz: unpack it, and name the folder")
         with tarfile.open(source) as archive:
             return {
                 path.name: cast(IO[bytes], archive.extractfile(member)).read(LARGEST)

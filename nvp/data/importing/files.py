@@ -164,7 +164,9 @@ def _wanted(name: str) -> bool:
 
 def _archive(path: Path, prefix: str) -> Iterator[File]:
     with reading(path):
-        for file in _zip(path) if zipfile.is_zipfile(path) else _tar(path):
+        # A tar whose last file is a zip passes for a zip.
+        is_zip = zipfile.is_zipfile(path) and not tarfile.is_tarfile(path)
+        for file in _zip(path) if is_zip else _tar(path):
             if all(map(_wanted, file.path.parts)):
                 yield file._replace(name=prefix + file.name)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -35,7 +37,8 @@ def read_folder(files: Files, options: Options) -> Source:
             "that `nvp data import` knows: name the folder that holds them (arrays need no "
             "import: see data/README.md)"
         )
-    paths = _below_the_common_folder([file.path for file in images])
+    paths = [_unpacked(file.path) if files.opened else file.path for file in images]
+    paths = _below_the_common_folder(paths)
     named = [path.parts[0].lower() in SPLIT_FOLDERS and len(path.parts) > 1 for path in paths]
     splits = np.full(len(images), "train", "<U10")
     if any(named):
@@ -78,6 +81,12 @@ def other_files(files: Files, images: list[File]) -> dict[str, int]:
     """How many files, by their suffix, are neither `images` nor archives that were opened."""
     taken = Counter(file.path.suffix.lower() for file in (*images, *files.opened))
     return dict(Counter(file.path.suffix.lower() for file in files.all) - taken)
+
+
+def _unpacked(path: PurePosixPath) -> PurePosixPath:
+    """train.zip/1.png or train.zip/train/1.png, of an archive in a folder, as train/1.png."""
+    folders = [re.sub(r"\.(zip|tar)$", "", name, flags=re.I) for name in path.parts[:-1]]
+    return PurePosixPath(*(name for name, _ in groupby(folders)), path.name)
 
 
 def _below_the_common_folder(paths: list[PurePosixPath]) -> list[PurePosixPath]:

@@ -2,7 +2,7 @@
 
 The first has 49,999 validation images; the second, by Chrabaszcz, Loshchilov and Hutter
 (arXiv:1707.08819), was downsampled in another way and has 50,000. Bits/dim on one do not compare
-with bits/dim on the other. What the papers score, the validation images, becomes the split `test`.
+with bits/dim on the other. The papers score the validation images, which become the split `test`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 
 from nvp.data.importing.files import IMAGES, File, Files, reading
 from nvp.data.importing.source import Part, Picture, Source, held
+from nvp.data.named import NAMED
 from nvp.errors import NVPError
 
-VALIDATION_IMAGES = {49_999: "", 50_000: "-2017"}  # and how the names of the two sets end
-SPLITS = {"train": "train", **dict.fromkeys(("val", "valid", "validation"), "test")}
+# The number of validation images, and how the names of the two sets end.
+VALIDATION_IMAGES = {NAMED[f"imagenet32{end}"].images["test"]: end for end in ("", "-2017")}
+SPLIT_OF = {"train": "train", **dict.fromkeys(("val", "valid", "validation"), "test")}
 
 
 def is_imagenet(files: Files) -> bool:
@@ -58,7 +60,7 @@ def _tables(files: Files) -> list[tuple[str, File]]:
     for file in files.ending(".npz"):
         if match := re.fullmatch(r"(train|val)_data(?:_batch_(\d+))?\.npz", file.path.name):
             found.append((match[1], int(match[2] or 0), file))
-    return [(SPLITS[name], file) for name, _, file in sorted(found)]
+    return [(SPLIT_OF[name], file) for name, _, file in sorted(found)]
 
 
 def _table(split: str, file: File) -> tuple[str, int, Part]:
@@ -119,4 +121,4 @@ def _folders(files: Files) -> Iterator[tuple[str, int, Part]]:
 def _split_and_side(file: File) -> tuple[str, int] | None:
     """The split and side of a file below train_32x32, or in train_32x32.tar: "train" and 32."""
     found = re.search(r"(?:^|/)(train|val|valid|validation)_(\d+)x\2.*/", file.name.lower())
-    return (SPLITS[found[1]], int(found[2])) if found else None
+    return (SPLIT_OF[found[1]], int(found[2])) if found else None

@@ -21,8 +21,8 @@ SIDE = 96  # of the smaller side (Real NVP, section 4.1)
 def read_lsun(folder: Path, name: str) -> Source:
     """A category's two databases, CATEGORY_train_lmdb and CATEGORY_val_lmdb, in the order of keys.
 
-    The smaller side becomes 96 pixels; training cuts random 64x64 squares. What the paper scores,
-    the validation images, becomes the split `test`.
+    The smaller side becomes 96 pixels; training cuts random 64x64 squares. The paper scores the
+    validation images, which become the split `test`.
     """
     found = sorted({path.name.partition("_train_lmdb")[0] for path in folder.glob("*_train_lmdb*")})
     category = name.removeprefix("lsun-").replace("-", "_")

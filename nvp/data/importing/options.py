@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from nvp.errors import NVPError
+from nvp.model.protocol import check_count
 
 # Whether the longer side of an image is cut to a square, or left: training cuts it (data.crop).
 Crop: TypeAlias = Literal["center", "none"]
@@ -29,6 +30,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:
             raise NVPError("validation and test leave nothing to train on: lower one of them")
+        if self.size is not None:
+            check_count("size", self.size)
 
     def draw(self, splits: np.ndarray) -> np.ndarray:
         """A copy of `splits`, (N,), in which some training images are in the splits that it lacks.

@@ -97,8 +97,9 @@ def import_set(
     whole. Beside the arrays lies a note, import.json: where they come from, how they were made, and
     the checksums that `load` compares.
 
-    Raises `NVPError`: a source that is not there or of no known kind, images that cannot be read
-    unless `skip_unreadable`, a set of that name unless `replace`, a full disk.
+    Raises `NVPError` for a source that is missing or of no known kind, and for a full disk. It does
+    so, too, for unreadable images without `skip_unreadable`, and for a taken name without
+    `replace`.
     """
     options = options or Options()
     place, target = expanded(source), data_root(root) / name
@@ -145,9 +146,11 @@ def import_set(
             f"cannot write {target} ({error.strerror or error}): free some space, make the folder "
             "writable, or name another --data-root; the same command goes on where it was"
         ) from error
-    stored = read_npy(target, "train").images
-    height, width, channels = stored.shape[1:]
-    shape, ragged = (channels, height, width), isinstance(stored, RaggedRows)
+    stored = [read_npy(target, split).images for split in columns.journal.counts]
+    height, width, channels = (min(s.shape[side] for s in stored) for side in (1, 2, 3))
+    ragged = len({s.shape[1:] for s in stored}) > 1
+    ragged |= any(isinstance(s, RaggedRows) for s in stored)
+    shape = (channels, height, width)
     return Imported(target, columns.journal.counts, shape, ragged, note)
 
 
