@@ -287,6 +287,8 @@ couplings.plot_alternation()
 plt.show()
 
 # %% [markdown]
+# After two couplings both halves have changed at least once.
+#
 # A composition is as tractable as its parts (equations 10 to 12; in equation 10 the paper prints the two factors in
 # the other order):
 #
@@ -600,11 +602,11 @@ assert torch.allclose(z, images * (s1 + s2).exp() + t1 * s2.exp() + t2)
 # ```{solution-start} ex-arbitrary
 # :class: dropdown
 # ```
-# It is invertible, since nothing was assumed about $s$ and $t$. The log-determinant is right, even
-# at the jumps: for a given $k$ the layer is an affine map of the other part, with the factors
-# $e^{s(k)}$, and {prf:ref}`thm-change` applies to that map alone. But the derivatives of $\lfloor \cdot \rfloor$ and
-# $\operatorname{sign}$ are 0. The gradient of the loss reaches every layer, through the kept half and through
-# $x\, e^s$. It stops before the networks, and $a$ is not used. So training changes nothing.
+# It is invertible, since nothing was assumed about $s$ and $t$. The log-determinant is right, even at the jumps. For a
+# given $k$ the layer is an affine map of the other part, with the factors $e^{s(k)}$, and {prf:ref}`thm-change` applies
+# to that map alone. But the derivatives of $\lfloor \cdot \rfloor$ and $\operatorname{sign}$ are 0. The gradient of the
+# loss reaches every layer, through the kept half and through $x\, e^s$. It stops before the networks, and $a$ is not
+# used. So training changes nothing.
 
 # %% tags=["hide-input"]
 kept, changed = torch.randn(2, 100, 4)

@@ -193,15 +193,16 @@ plt.show()
 # z &= \bigl(z^{(1)}, \dots, z^{(L)}\bigr).
 # $$ (eq:factor)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(b) of {cite:t}`dinh2017realnvp`: factoring out, with the dimensions of a 32 × 32 × 3 image and four scales. The height of a grey or coloured box is its share of the dimensions; white boxes are the functions of the scales.", "name": "fig-factor"}, "image": {"alt": "From left to right boxes x, h1, h2, h3, each half as high as the one before, joined by maps f1 to f4. From each map but the last half of the output goes straight to the right, where z1, with 1536 dimensions, z2, with 768, z3 and z4, with 384 each, make up z."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(b) of {cite:t}`dinh2017realnvp`: factoring out, with the dimensions of a 32 × 32 × 3 image and four scales. The height of a grey or coloured box is its share of the dimensions; white boxes are the functions of the scales.", "name": "fig-factor"}, "image": {"alt": "From left to right boxes x, h1, h2, h3, each half as high as the one before, joined by maps f1 to f4. From each map but the last, half of the output goes straight to the right. There z1, with 1536 dimensions, z2, with 768, and z3 and z4, with 384 each, make up z."}}
 architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
 # %% [markdown]
-# Factoring out has a second effect. The prior $\mathcal N(0, I)$ is a product, so each scale has a term of its own:
-# the loss is **distributed throughout the network**. Latents that leave early must be Gaussian *there*, and
-# independent of the half that goes on. So the first scale has to **Gaussianise** them. The paper also expects the
-# early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
+# Half of the 3,072 dimensions leave after the first scale, a quarter after the second, an eighth after the third.
+# Factoring out has a second effect. The prior $\mathcal N(0, I)$ is a product, so each scale has a term of its own: the
+# loss is **distributed throughout the network**, as by intermediate classifiers. Latents that leave early must be
+# Gaussian *there*, and independent of the half that goes on. So the first scale has to **Gaussianise** them. The paper
+# also expects the early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
 #
 # ### The whole flow
 #
@@ -585,7 +586,7 @@ assert round(proportional[0] / out[0]) == 55
 # %% [markdown]
 # If the networks stay as they are, keeping all dimensions costs 13% more memory for each image, 21% more computation
 # and 46% more parameters. Networks that grow with what they have to model would take 55 times the computation. With
-# factoring out every scale but the last takes the same work: twice the maps means four times the multiplications at
+# factoring out every scale but the last takes the same work. Twice the maps means four times the multiplications at
 # each pixel, on a quarter of the pixels.
 #
 # A flow that keeps everything *contains* one that does not ({ref}`ex-nothing-leaves`), so its likelihood need not be
@@ -711,7 +712,7 @@ for k in (1, 2, 3):
 # :label: ex-nothing-leaves
 #
 # Write `Whole`, a `Flow` in which nothing leaves: after the channel-wise couplings all channels go on to the next
-# scale. Then show that it contains a `Flow` of three scales: choose networks for its couplings so that both have the
+# scale. Then show that it contains a `Flow` of three scales. Choose networks for its couplings so that both have the
 # same log-determinant, and the same latents up to their order. *Hint*: a squeeze turns channel $c$ of $C$ into the
 # channels $c$, $C + c$, $2C + c$ and $3C + c$, one for each corner. Which two go on?
 # ```

@@ -151,10 +151,11 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 # %% [markdown]
 # ## The logit
 #
-# With noise a pixel lies in $[0, 256)$. A flow with a Gaussian prior would have to learn that nothing lies beyond. To
-# reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$. It then models
-# $\operatorname{logit}(p)$, where $p$ is an affine function of $\tilde x$. A margin $\lambda$ of 0.05
-# ($\alpha$ in the paper) is meant to keep $p$ away from 0 and 1, where the logit is infinite.
+# How can a flow on all of $\mathbb R$ model pixels that end at 256? With noise a pixel lies in $[0, 256)$. A flow with
+# a Gaussian prior would have to learn that nothing lies beyond. To reduce the effect of these edges the paper rescales
+# to $\tilde x = (v + u) / 256 \in [0, 1)$. It then models $\operatorname{logit}(p)$, where $p$ is an affine function of
+# $\tilde x$. A margin $\lambda$ of 0.05 ($\alpha$ in the paper) is meant to keep $p$ away from 0 and 1, where the logit
+# is infinite.
 #
 # $$
 # x = \operatorname{logit}(p) = \log \frac{p}{1 - p}, \qquad
@@ -212,8 +213,9 @@ pictures.plot_logits(margin=0.05)
 plt.show()
 
 # %% [markdown]
-# In float32 $255 + u$ is sometimes rounded to 256; then $x$ as printed is infinite ({ref}`when-it-diverges`). The next
-# figure shows pixels at each stage.
+# Both forms start at −2.9. At white the symmetric one ends at 2.9, and the printed one has no bound. In float32
+# $255 + u$ is sometimes rounded to 256; then $x$ as printed is infinite ({ref}`when-it-diverges`). The next figure
+# shows pixels at each stage.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Pixels of 250 training images. Left: integers, a set of spikes. Middle: with uniform noise, a histogram and so a density. These two panels end at level 23. Right: after the logit, the density that the flow is trained on, over the whole range. The vertical axes are logarithmic.", "name": "fig-stages"}, "image": {"alt": "Three histograms. Left, isolated bars at the integers, that at zero much the highest. Middle, the same filled out to steps of width one. Right, a density on -3 to 3: a sharp peak at its left end, a broad hump, and a small peak at its right end."}}
 few = images[::20]

@@ -51,12 +51,12 @@ ledger = runs()
 # normalisation, and skip connections as in PixelRNN {cite}`oord2016pixelrnn`. The rest is from the authors' code
 # {cite}`dinh2016code`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution. $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; after the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution. $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, and is joined by its negative and by the mask. Then it goes through a ReLU and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums. After the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
 architecture.plot_network()
 plt.show()
 
 # %% [markdown]
-# Every part has a purpose.
+# The sum has $B + 1$ terms: one from the first convolution, and one from each block. Every part has a purpose.
 #
 # * **Residual paths and skips** give gradients a short way through a deep network.
 # * **Concatenated ReLU** {cite}`shang2016crelu`. A ReLU at the entrance would lose every negative value. The pair
@@ -246,7 +246,7 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
 # $1 / k^2$ of that for $\omega$.
 # ```
 #
-# So under plain gradient steps a filter with large or erratic gradients lengthens, and thereby lowers its own rate.
+# So under plain gradient steps a filter with large or erratic gradients lengthens, which lowers its own rate.
 
 # %% tags=["remove-cell"]
 torch.manual_seed(0)
@@ -269,8 +269,9 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # Deep flows are hard to train. The paper normalises {cite}`ioffe2015batchnorm` in two places. Inside $s$ and $t$ a
 # batch norm is a layer like any other. The second place is the **output of each coupling** (section 3.7). The paper
 # gives two reasons. With the norm one can train a deeper stack of couplings. And it eases an instability in
-# training conditional distributions with a learned scale: a coupling models one half given the other. After a coupling
-# the norm is part of $f$, and changes volume.
+# training conditional distributions with a learned scale: a coupling models one half given the other. There it acts
+# like the normalisation of rewards in reinforcement learning. After a coupling the norm is part of $f$, and changes
+# volume.
 # With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
 #
 # $$
@@ -663,7 +664,7 @@ reestimate(model, images[:400])
 # falls to zero within these twenty.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The terms of {eq}`eq:bits-chain` in bits/dim while the model learns: with the norms after couplings, and for twenty steps without. The 256 is counted with the logit. Left, prior 2 lies under prior 3. Lower is better. On the right the sum starts above the frame, near 16.", "name": "fig-terms"}, "image": {"alt": "Two panels over steps. With norms the three prior terms are flat lines at 1.0, 0.5 and 0.5, the logit is nearly flat at 4.7, and the flow falls from 1.9 to about minus 2.5 and carries the sum from 8.5 down to about 4. Without norms the prior of scale 1 starts above 7 and drops below 1 within ten steps; after that the flow falls slowly and the sum has only come down to 6."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The terms of {eq}`eq:bits-chain` in bits/dim while the model learns: with the norms after couplings, and for twenty steps without. The 256 is counted with the logit. Left, prior 2 lies under prior 3. Lower is better. On the right the sum starts above the frame, near 16.", "name": "fig-terms"}, "image": {"alt": "Two panels over steps. With norms the three prior terms are flat lines at 1.0, 0.5 and 0.5, and the logit is nearly flat at 4.7. The flow falls from 1.9 to about minus 2.5, and carries the sum from 8.5 down to about 4. Without norms the prior of scale 1 starts above 7 and drops below 1 within ten steps. After that the flow falls slowly, and the sum has only come down to 6."}}
 def without_norms(model):
     for part in model.modules():
         if isinstance(part, Composition):

@@ -17,7 +17,7 @@
 # Figure 6 and equation 19 of {cite:t}`dinh2017realnvp` (the manifold of four images), and
 # appendices B (more manifolds), C (extrapolation), D (what the latents hold, figures 22 to 26) and F (changing
 # attributes). Of B and C we know only what the main text, the first author's page {cite}`dinh2016page` and the authors'
-# code {cite}`dinh2016code` say; of F, only what section 4.2 says.
+# code {cite}`dinh2016code` say. Of F we know only what section 4.2 says.
 # ```
 
 # %% tags=["parameters"]
@@ -366,8 +366,8 @@ for name in ("25%", "12.5%", "6.25%"):
 # %% [markdown]
 # The two finer scales, three quarters of all latents, decide the details of textures, edges and small parts. The
 # coarsest quarter holds which garment it is, where its parts are, and how rough it is. Appendix D concludes that the
-# semantics of the latent space are "more on a graphic level rather than higher level concept". Our pictures agree: the
-# layout of light and dark survives.
+# semantics of the latent space are "more on a graphic level rather than higher level concept", probably since the
+# networks are convolutional. Our pictures agree: the layout of light and dark survives.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (An experiment of the authors' code; appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Five rows of six images. With fewer latents kept they become smooth and dark; shoes stay shoes, and trousers lose the gap between their legs. In the last row all are the same dim pullover."}}
 pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})

@@ -78,8 +78,9 @@ contexts.plot_context(7, 7, (3, 3))
 plt.show()
 
 # %% [markdown]
-# Neither equation assumes anything. Is such a product a distribution? For two pixels, each black (0) or white (1),
-# choose any two tables of conditional probabilities and multiply:
+# The pixel in the middle has 24 pixels as its context. Neither equation assumes anything. Is such a product a
+# distribution? For two pixels, each black (0) or white (1), choose any two tables of conditional probabilities and
+# multiply:
 
 # %%
 first = {0: 0.3, 1: 0.7}  # p(x1)
@@ -328,7 +329,7 @@ def stack(masks, side=3, maps=12, colours=1):
     return nn.Sequential(*layers[:-1]).double()
 
 
-# %% mystnb={"figure": {"caption": "What one pixel sees through one, two and three masked convolutions of 3 × 3, found by changing every pixel in turn. Blue pixels move the output; grey ones come earlier but do not.", "name": "fig-depth"}, "image": {"alt": "Three boards of 13 by 13. The blue region grows from the four earlier neighbours to a shape of three rows above and three pixels on the left, which reaches up to three columns right in the top row. Pixels to the upper right beyond the diagonal stay grey."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What one pixel sees through one, two and three masked convolutions of 3 × 3, found by changing every pixel in turn. Blue pixels move the output; grey ones come earlier but do not.", "name": "fig-depth"}, "image": {"alt": "Three boards of 13 by 13. The blue region grows from the four earlier neighbours to three rows above and three pixels on the left. In the top row it reaches up to three columns right. Pixels to the upper right beyond the diagonal stay grey."}} tags=["hide-input"]
 SIDE, CENTRE = 13, (9, 6)
 
 
@@ -353,8 +354,8 @@ print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 
 # %% [markdown]
 # No later pixel moves anything. But not every earlier pixel does: three layers see 21 of 123. Each layer adds a row
-# above and a column on the left. A kernel reads to the right only in rows above, so each step to the right costs a
-# step up: pixels below a diagonal stay hidden at any depth. {doc}`12_pixelcnn` measures this *blind spot*.
+# above and a column on the left. A kernel reads to the right only in rows above, so each step to the right costs a step
+# up. Pixels below a diagonal stay hidden at any depth. {doc}`12_pixelcnn` measures this *blind spot*.
 #
 # ### Why mask A, and why only once
 #
@@ -554,7 +555,7 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```
 # It sees all pixels except the very last, of *every image in the batch*. The mean of a channel is taken over all
 # places of all images, so it depends on every pixel that the first convolution reads. Under mask A no place reads the
-# last pixel. A layer norm over channels stays within its pixel but mixes the colours: red would learn of its own red
+# last pixel. A layer norm over channels stays within its pixel but mixes the colours. Red would learn of its own red
 # and green, and green of its own green. (No map after mask A reads its own blue.) Normalise within a pixel *and* a
 # colour, or not at all.
 

@@ -62,7 +62,7 @@ def lstm_cell(gates, c):
     return o * c.tanh(), c  # show some
 
 
-# %% mystnb={"figure": {"caption": "One step of an LSTM, as the Row LSTM uses it. The gates are a sum of two convolutions, which the next section explains. The cell, orange, passes a product and a sum, and nothing else.", "name": "fig-lstm-cell"}, "image": {"alt": "A diagram. From h of the row above and from x of this row, arrows lead through two boxes, state to state without a mask and input to state with mask B, to a sum. From there lines lead up to four boxes: f, i and o with a logistic, g with a tanh. An orange line runs along the top from the old cell through a product with f and a sum with i times g to the new cell. Below it, the tanh of the new cell times o is the new h."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One step of an LSTM, as the Row LSTM uses it. The gates are a sum of two convolutions, which the next section explains. The cell, orange, passes a product and a sum, and nothing else.", "name": "fig-lstm-cell"}, "image": {"alt": "A diagram. Arrows lead from h of the row above and from x of this row, through one box each, to a sum. The boxes are state to state, without a mask, and input to state, with mask B. From the sum lines lead up to four boxes: f, i and o with a logistic, g with a tanh. An orange line runs along the top from the old cell to the new one. On its way are a product with f and a sum with i times g. Below it, the tanh of the new cell times o is the new h."}} tags=["hide-input"]
 layers.plot_lstm_cell()
 plt.show()
 
@@ -100,6 +100,8 @@ contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
 # %% [markdown]
+# With $k = 3$ the gates read five places: three of the states above, and two of the input in their own row.
+#
 # The masked convolution of {doc}`09_pixel_by_pixel` gets one more argument. A *unit* is one of the $h$ numbers of a
 # state. `gates=4` makes four outputs for each, all of the unit's colour.
 
@@ -238,6 +240,8 @@ figures.show_table(header, rows)
 # With 6 units both assignments are right, so a test at a width that 3 divides never sees the mistake.
 #
 # ## What it sees: a triangle
+#
+# Which places of the input can a state depend on?
 #
 # ```{prf:proposition} Receptive field of a Row LSTM layer
 # :label: prop-row-field
@@ -449,7 +453,7 @@ plt.show()
 #
 # ## Summary
 #
-# * The Row LSTM computes a row at a time, in $n$ steps: by a masked convolution over the input and an unmasked one
+# * The Row LSTM computes a row at a time, in $n$ steps. It uses a masked convolution over the input and an unmasked one
 #   over the states of the row above.
 # * The four gates of a unit must have one colour.
 # * One layer sees a triangle that opens upwards. More layers see no further to the right.

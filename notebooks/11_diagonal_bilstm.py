@@ -83,7 +83,7 @@ assert torch.equal(skew(x), package.skew(x))
 # ```
 # ````
 
-# %% mystnb={"figure": {"caption": "After figure 3 of {cite:t}`oord2016pixelrnn`: an image of 4 × 5 pixels and its skewed map. Each pixel bears the number of its diagonal, $r + j$.", "name": "fig-skewing"}, "image": {"alt": "Two boards. The image, 4 by 5, its numbers growing from 0 in the upper left to 7 in the lower right, equal along diagonals. And the skewed map, 4 by 8, each row one place further to the right, equal numbers in columns."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 3 of {cite:t}`oord2016pixelrnn`: an image of 4 × 5 pixels and its skewed map. Each pixel has the number of its diagonal, $r + j$.", "name": "fig-skewing"}, "image": {"alt": "Two boards. The image, 4 by 5, its numbers growing from 0 in the upper left to 7 in the lower right, equal along diagonals. And the skewed map, 4 by 8, each row one place further to the right, equal numbers in columns."}} tags=["hide-input"]
 H, W = 4, 5
 numbers = torch.arange(H)[:, None] + torch.arange(W)
 skewed = skew(numbers[None, None] + 1)[0, 0] - 1  # empty places are -1
@@ -183,10 +183,10 @@ class DiagonalLSTM(nn.Module):
 #
 # ## Both directions, and the shift
 #
-# The second direction mirrors the image, runs the same scan with weights of its own, and mirrors back. At $(r, j)$ it
-# has seen the rectangle to the upper right, *with row $r$ itself*: pixels $j + 1, j + 2, \dots$, which come later.
-# One row further down, all of them belong to the past. So the paper **shifts its map down by one row**, with zeros at
-# the top, and then adds:
+# How does a pixel see what lies to its upper right? The second direction mirrors the image, runs the same scan with
+# weights of its own, and mirrors back. At $(r, j)$ it has seen the rectangle to the upper right, *with row $r$ itself*:
+# pixels $j + 1, j + 2, \dots$, which come later. One row further down, all of them belong to the past. So the paper
+# **shifts its map down by one row**, with zeros at the top, and then adds:
 #
 # $$
 # h_{r, j} = h^{\rightarrow}_{r, j} + h^{\leftarrow}_{r - 1, j}.
@@ -332,13 +332,14 @@ for name, gradient in maps.items():
     seen = int((gradient > 0).sum())
     print(f"{name}: sees {seen} of {earlier} earlier pixels")
 
-# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel: the size of the derivative. The darkest pixels count at most $10^{-8}$ times as much as the brightest. White pixels are not seen at all, or come later than the one in the frame.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: a triangle that opens upwards, bright in the columns above the pixel, fading slowly upwards and quickly to both sides, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel: the size of the derivative. The darkest pixels count at most $10^{-8}$ times as much as the brightest. White pixels are not seen at all, or come later than the one in the frame.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: a triangle that opens upwards, bright in the columns above the pixel, fading slowly upwards and quickly to both sides, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows. Only one earlier pixel is white, at the right edge of the row above."}} tags=["hide-input"]
 architecture.plot_reach(maps, PIXEL)
 plt.show()
 
 # %% [markdown]
-# Both fields fade least along the path of the cell, which is multiplied by forget gates only: up the columns in the
-# Row LSTM, along the rows here. So here the top rows are seen, and hardly count. Which pixel is not seen at all?
+# Both fields fade least along the path of the cell, which is multiplied by forget gates only. That path goes up the
+# columns in the Row LSTM, and along the rows here. So here the top rows are seen, and hardly count. Which pixel is not
+# seen at all?
 
 # %%
 index = torch.arange(IMAGE[1] * IMAGE[2]).reshape(IMAGE[1:])

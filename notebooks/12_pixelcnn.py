@@ -46,13 +46,14 @@ figures.use_style()
 # Three masked convolutions make a layer. A 1 × 1 makes the wide map narrow, a 3 × 3 looks around, and a 1 × 1 makes
 # the map wide again. A ReLU stands *before* each, as in {cite:t}`he2016identity`:
 
-# %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, left: the residual block of the PixelCNN. The wide map is made narrow for the one convolution that looks around.", "name": "fig-pixelcnn-block"}, "image": {"alt": "From left to right: x with 2h features, a box with a ReLU and a 1 by 1 convolution, h features, a box with a ReLU and a 3 by 3 convolution, h features, a box with a ReLU and a 1 by 1 convolution, 2h features, a sum. A second path leads from x around the boxes to the sum."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, left: the residual block of the PixelCNN. The wide map is made narrow for the one convolution that looks around.", "name": "fig-pixelcnn-block"}, "image": {"alt": "From left to right: x with 2h features, three boxes, and a sum. Each box has a ReLU and a convolution: 1 by 1, 3 by 3, and 1 by 1. After the first and the second box there are h features, after the third 2h. A second path leads from x around the boxes to the sum."}} tags=["hide-input"]
 layers.plot_pixelcnn_block()
 plt.show()
 
 # %% [markdown]
-# The 1 × 1 convolutions have mask B, too. The folded cell has the classes of the last three chapters, to copy. Like
-# the LSTM layers, the new layer leaves the last 1 × 1 and the sum to the network:
+# The block goes from $2h$ features to $h$, and back to $2h$. The 1 × 1 convolutions have mask B, too. The folded cell
+# has the classes of the last three chapters, to copy. Like the LSTM layers, the new layer leaves the last 1 × 1 and the
+# sum to the network:
 
 
 # %% tags=["hide-input"]
@@ -438,7 +439,7 @@ assert max(near[36:]) < (side + (side - 1) * 3) * math.log(2) + 8
 assert min(far) > side**2 * math.log(2) - 1
 
 # %% [markdown]
-# The copy at 3 is learned within a few dozen steps, the copy at 4 never: no pixel that the network sees carries
+# The copy at 3 is learned within a few dozen steps, the copy at 4 never. There no pixel that the network sees carries
 # information about the predicted one. The loss stays at $144 \ln 2 = 99.8$ nats, that of a fair coin for every pixel.
 # On real images less is lost, since pixels near the wedge say something about it. {cite:t}`oord2016gated` remove the
 # blind spot with two stacks of convolutions ({ref}`ex-two-stacks`). With gates as well, their PixelCNN scores 3.03
@@ -453,7 +454,7 @@ layers.plot_pixel_rnn()
 plt.show()
 
 # %% [markdown]
-# For the layers, sections 3 and 4 give these convolutions:
+# Only one convolution has mask A, the first. For the layers, sections 3 and 4 give these convolutions:
 #
 # | | PixelCNN | Row LSTM | Diagonal BiLSTM |
 # |:--|:--|:--|:--|
@@ -614,8 +615,8 @@ model = PixelRNN(RowLSTM, shape, levels=8)
 losses = train(model, images, steps=2000 if profile == "paper" else 300)
 
 # %% [markdown]
-# How good is it? We compare its test score with two baselines: a histogram of the levels for each pixel, and a table
-# of the levels given the left and the upper pixel.
+# How good is it? We compare its test score with two baselines. One is a histogram of the levels for each pixel, the
+# other a table of the levels given the left and the upper pixel.
 
 # %% tags=["hide-input"]
 counts = 1 + F.one_hot(images, 8).sum(0)  # (1, 14, 14, 8)
@@ -723,8 +724,9 @@ for layer in kinds:  # a sampler may leave out the rows below
 #
 # ## The paper's networks
 #
-# The table has the sizes, the parameters, and the operations in one pass that wait for each other. Masks set some of
-# the parameters to zero: for CIFAR-10 39% of the PixelCNN's, 30% of the Row LSTM's and 22% of the Diagonal BiLSTM's.
+# How large are the paper's networks, and how much of a pass must wait? The table has the sizes, the parameters, and the
+# operations in one pass that wait for each other. Masks set some of the parameters to zero: for CIFAR-10 39% of the
+# PixelCNN's, 30% of the Row LSTM's and 22% of the Diagonal BiLSTM's.
 
 # %% tags=["hide-input"]
 names = {

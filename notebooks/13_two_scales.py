@@ -100,9 +100,10 @@ layers.plot_conditioning()
 plt.show()
 
 # %% [markdown]
-# We found neither $c$ nor the number of deconvolutions. Here each one doubles the side. With deconvolutions
-# alone a pixel knows only the near part of the small image. So we put two convolutions of 7 × 7 before them. Together
-# they reach six pixels in each direction, which is all of a 7 × 7 image from any corner:
+# The small image enters at each of the $L$ layers, and nowhere else. We found neither $c$ nor the number of
+# deconvolutions. Here each one doubles the side. With deconvolutions alone a pixel knows only the near part of the
+# small image. So we put two convolutions of 7 × 7 before them. Together they reach six pixels in each direction, which
+# is all of a 7 × 7 image from any corner:
 
 
 # %%

@@ -364,8 +364,8 @@ except NVPError as error:
 #
 # For each pixel $P(x \mid z_0)$ is proportional to $q(z_0 \mid x)$, over the 256 levels. So the first two terms need
 # no network; here they come to 0.01 bits/dim. The loss is nearly the error of a denoiser, and yet it counts bits. Why
-# this factor? A small step back in time costs the divergence of two Gaussians of equal variance: half of the rise of
-# $\exp(-\gamma)$, times the squared error of the image $(z_t - \sigma_t \hat e) / \alpha_t$. The rise is
+# this factor? A small step back in time costs the divergence of two Gaussians of equal variance. The divergence is half
+# of the rise of $\exp(-\gamma)$, times the squared error of the image $(z_t - \sigma_t \hat e) / \alpha_t$. The rise is
 # $\exp(-\gamma) (\gamma_1 - \gamma_0)\, \mathrm dt$, and that error is $\exp(\gamma)$ times the squared error of the
 # noise. The exponentials cancel.
 
@@ -559,7 +559,7 @@ plt.show()
 # So $D^* / (1 - D^*) = p / q$. A discriminator estimates only the *ratio* of the data's density to the generator's.
 # It is highest where $G$ draws too little, not where the data are. An example on a line:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws almost nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator beside it. Right: the best discriminator, a little above one half at minus one, a quarter at one, close to one from four to seven, then a little lower. A dotted line marks where the data's density is highest, at minus one; a dashed one, where the discriminator is highest, near six."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws almost nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator beside it. Right: the best discriminator. It is a little above one half at minus one, a quarter at one, close to one from four to seven, then a little lower. A dotted line marks where the data's density is highest, at minus one; a dashed one, where the discriminator is highest, near six."}}
 line = torch.linspace(-8, 8, 3201, dtype=torch.double)
 dx = line[1] - line[0]
 p = (
@@ -696,9 +696,7 @@ for family, log_w in weights.items():
     }
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Three lines that fall from zero, over the number of draws on a logarithmic axis. The VAE's falls furthest, down to its end at 64 draws. Real NVP's falls nearly as steeply and ends at 8. The Gaussian's hardly falls. A dashed line at zero for the exact Pixel RNN."}}
-pictures.plot_bounds(
-    bounds, {"Pixel RNN": 0.0}, "bits/dim, minus that of one draw"
-)
+pictures.plot_bounds(bounds, ["Pixel RNN"], "bits/dim, minus that of one draw")
 plt.show()
 
 # %% [markdown]

@@ -183,6 +183,9 @@ assert torch.equal(matrices["masked"], matrices["masked"].tril())
 plt.show()
 
 # %% [markdown]
+# The coupling fills three quarters of one block below the diagonal. The masked convolutions fill the lower triangle,
+# except for three entries beside the diagonal.
+#
 # From any guess, how many rounds settle every number? As many as the longest chain of numbers of
 # which each sees the one before it:
 
@@ -698,7 +701,7 @@ assert round(float(digits["Real NVP"]) - float(digits["Jet"]), 2) == 0.32
 #
 # Which family led, and when? Here are the published scores on two sets over the years:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. ‡: probably on other images. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to Combiner just below 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with DenseFlow as a cross at 3.35 and TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. ‡: probably on other images. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. On CIFAR-10 flows fall from NICE at 4.5 to VFlow just below 3. Autoregressive models fall from PixelRNN at 3.0 to Combiner just below 2.8, and variational autoencoders from 3.1 to 2.9. Diffusion models fall from 3.7 in 2020 to below 2.6 in 2023. On ImageNet 64 by 64 flows fall from Real NVP near 4 to Jet. DenseFlow is a cross at 3.35, TarFlow a hollow mark at 3. Autoregressive models fall from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.plot_years(facts)
 plt.show()
 

@@ -175,8 +175,9 @@ assert 150 < divergence[drawn] * D < 300
 #
 # ### Which images need few bits?
 #
-# Compare the flow with two numbers that know nothing of clothes: the size of the image as a PNG file, and its share
-# of black pixels.
+# Compare the flow with two numbers that know nothing of clothes: the size of the image as a PNG file, and its share of
+# black pixels. The last lines print how much more a negative costs than its original, and how many pixels of test
+# images are black.
 
 
 # %% tags=["hide-input"]
@@ -243,7 +244,7 @@ plt.show()
 # and the flow needs far more bits for it. A constant grey has the smallest PNG of all, yet only black needs few bits.
 # This flow has learned that most pixels of clothes are black.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; middle greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps towards the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; middle greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, and jumps towards the dashed line, the mean of the test images. It rises above this line in the middle, and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
 constant = bits["a constant grey"]
 pictures.plot_constants(greys, constant, bits_of_test)
 plt.show()
@@ -255,6 +256,8 @@ assert (constant[10:20] > bits_of_test.mean()).all()  # the middle
 assert constant[1:].min() > 2
 
 # %% [markdown]
+# Every grey but black needs more than 2 bits/dim, and the middle ones more than the mean of the test images.
+#
 # Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it
 # by the means and variances of the pixels of both sets, and by the curvature of the log-density.
 # {cite:t}`kirichenko2020fail` find that coupling flows learn local correlations of pixels, which many sets share,
@@ -300,7 +303,7 @@ assert abs(nats.mean() - D / 2 * math.log(2 * math.pi * math.e)) < 1.5
 assert abs(nats.std() - math.sqrt(D / 2)) < 1
 assert nats.min() > least + 0.8 * D / 2
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits per dimension of 20,000 samples of a unit Gaussian, {eq}`eq:shell`; each panel has its own height. Dashed: the mean, which is the entropy. Triangle: the mode. For $D = 1$ one sample in twenty lies beyond the right end.", "name": "fig-shells"}, "image": {"alt": "Four histograms. In one dimension samples pile up at the mode, at 1.3 bits. In 10 dimensions they spread around 2, in 100 they gather in a hump around 2.05, in 784 in a narrow one, far to the right of the triangle."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits per dimension of 20,000 samples of a unit Gaussian, {eq}`eq:shell`; each panel has its own height. Dashed: the mean, which is the entropy. Triangle: the mode. For $D = 1$ one sample in twenty lies beyond the right end.", "name": "fig-shells"}, "image": {"alt": "Four histograms. In one dimension samples pile up at the mode, at 1.3 bits. In 10 dimensions they spread around 2, in 100 they gather in a hump around 2.05. In 784 they gather in a narrow hump, far to the right of the triangle."}}
 pictures.plot_shells((1, 10, 100, D))
 plt.show()
 

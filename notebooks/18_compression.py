@@ -353,7 +353,7 @@ assert all((alone < each).double().mean() > 0.9 for each, _ in rivals)
 halfway = (least + len(archive)) / 2 / len(coded)
 assert abs(table.bits_per_dim * D / 8 - halfway) < 10
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of files of single images over the length that the likelihood promises. Each image has four marks, one above the other, one for each coder.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG lie above it, but for one of zlib, mostly by 50 to 200 bytes, and PNG is mostly the highest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of files of single images over the length that the likelihood promises. Each image has four marks, one above the other, one for each coder.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG lie above it, except for one of zlib, mostly by 50 to 200 bytes. PNG is mostly the highest."}}
 pictures.plot_promises(
     promise / 8, {name: each for name, (each, _) in sizes.items()}
 )

@@ -598,11 +598,11 @@ with contextlib.redirect_stderr(io.StringIO()):  # it says how far it is
 
 # %% [markdown]
 # `nvp record` then scores the run on all test images and writes an entry of the ledger, `results/runs/NAME/`, with
-# weights up to 12 MB. It needs the run folder and the test images. Whatever the state dict does not hold must be the
-# same after each `build`. Your `log_prob` must also run in double precision. The run then appears in the tables of
-# its data set ({doc}`../book/ledger`). This run is too short for the real ledger, so the next cell records it in a
-# copy. It scores all 1,000 test images, and the first 50 (`first`) also with two sets of noise (`num_draws`). The table
-# has every recorded score on the embedded images:
+# weights up to 12 MB. It needs the run folder and the test images. All that the state dict does not hold must be the
+# same after each `build`. Your `log_prob` must also run in double precision. The run then appears in the tables of its
+# data set ({doc}`../book/ledger`). This run is too short for the real ledger, so the next cell records it in a copy. It
+# scores all 1,000 test images, and the first 50 (`first`) also with two sets of noise (`num_draws`). The table has
+# every recorded score on the embedded images:
 
 # %%
 ledger = scratch / "results"
@@ -749,9 +749,9 @@ assert constant.isfinite().all()
 # $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So a $W$ with 0 in this place, such as the
 # swap, is no product of this form. Every other invertible $W$ is one, with $s_1 = W_{11}$, $U_{12} = W_{12}$,
 # $L_{21} = W_{21} / W_{11}$ and $s_2 = \det W / W_{11}$. The fixed signs also fix the sign of the determinant. If it
-# is that of a $W$ with this 0 (negative for the swap), training can come as near as it likes, with factors that grow
-# without bound. Otherwise it cannot come near. A fixed sign excludes no density: the prior is symmetric, and the
-# networks of the couplings can adapt.
+# is that of a $W$ with this 0 (negative for the swap), training can come as near as it likes. The factors then grow
+# without bound. With the other sign training cannot come near. A fixed sign excludes no density: the prior is
+# symmetric, and the networks of the couplings can adapt.
 
 # %%
 for W in (

@@ -168,8 +168,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that
 #   the model for CIFAR-10 was trained with it. So the preset `paper` is not quite the model of table 1's first row.
 #   The field `norm_running_average` turns it on for the norms after couplings, as `configs/cifar10.yaml` does. The
-#   code's option covers the norms inside $s$ and $t$, too. In short trials running averages were behind at equal steps
-#   (appendix {ref}`batch-statistics`).
+#   code's option covers the norms inside $s$ and $t$, too, and puts the coefficient on the *batch*, the reverse of
+#   {eq}`eq:running`. In short trials running averages were behind at equal steps (appendix {ref}`batch-statistics`).
 #
 # ````{dropdown} More differences, in neither table
 # These are between paper and code. Only the last is inside the model, and both presets have it:
@@ -197,8 +197,9 @@ figures.show_table(["field", "value", "what it is"], rows)
 #
 # How close is `official` to the code? Outside of this repository we ran the authors' TensorFlow code in float64
 # beside it, on two small models with equal starting values. Latents, log-likelihoods, losses and gradients agreed
-# within $10^{-10}$. So did a [port to PyTorch](https://github.com/chrischute/real-nvp), and for the Pixel RNNs a
-# [public Diagonal BiLSTM](https://github.com/igul222/pixel_rnn) that we wrote again in NumPy.
+# within $10^{-10}$. With adapters for its other choices, so did latents and log-likelihoods of a [port to
+# PyTorch](https://github.com/chrischute/real-nvp). So did a [public Diagonal
+# BiLSTM](https://github.com/igul222/pixel_rnn) that we wrote again in NumPy, given the same states before each row.
 # `tests/test_numpy_parity.py` computes our models a second time.
 #
 # ## The norm that counts zeros

@@ -169,7 +169,7 @@ assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in error
 #
 # ## The likelihood grows without limit
 #
-# A falling loss alarms nobody, even below the entropy of the data. Yet a density fitted to integers has no best fit
+# A falling loss looks good, even below the entropy of the data. Yet a density fitted to integers has no best fit
 # ({ref}`integers-to-bits`). Here two flows of the plane learn pairs of neighbouring pixels, in black and white. There
 # are only four such pairs, so we know their entropy. One flow sees $v + u$ with fresh uniform noise, the other always
 # $v + \frac12$.
@@ -218,7 +218,7 @@ pictures.plot_losses(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two densities, to one scale: dark is $10^{-2}$ or less, yellow $10^2$ or more. With noise each pair has a square of side 1 to fill. Without noise, ridges run through the points $v + \\frac12$; the spike is at that of the commonest pair, black and black.", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by thin lines. Left: a soft patch over all four squares, brightest in the lower left one, with a dark gap in the upper left one. Right: one yellow spot in the middle of the lower left square, from which a thin ridge leads to the upper right square and two broader ones to the other two. The rest is dark."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two densities, to one scale: dark is $10^{-2}$ or less, yellow $10^2$ or more. With noise each pair has a square of side 1 to fill. Without noise, ridges run through the points $v + \\frac12$; the spike is at that of the commonest pair, black and black.", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by thin lines. Left: a soft patch over all four squares, brightest in the lower left one, with a dark gap in the upper left one. Right: one yellow spot in the middle of the lower left square. A thin ridge leads from it to the upper right square, and two broader ones to the other two. The rest is dark."}}
 side = torch.linspace(-1.25, 1.25, 161)
 plane = torch.cartesian_prod(side, side)
 densities = {}
@@ -344,7 +344,7 @@ assert abs(noise_floor(0.05) - uniform) < 0.01
 # %% tags=["remove-cell"]
 assert abs(noise_floor(1e-6) - exponential) < 0.02
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost of the noise of a pixel that is surely black, under the best Gaussian, as the margin $\\lambda$ of the logit falls. The limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. Dot: $\\lambda = 0.05$, as in the paper.", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over lambda, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to a lambda of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost of the noise of a pixel that is surely black, under the best Gaussian, as the margin $\\lambda$ of the logit falls. The limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. Dot: $\\lambda = 0.05$, as in the paper.", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over lambda, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to a lambda of a hundredth. Then it rises, and reaches the upper dashed line, 0.6, at about a millionth."}}
 alphas = torch.logspace(-1, -7, 49)
 floors = torch.tensor([noise_floor(alpha) for alpha in alphas.tolist()])
 pictures.plot_alpha_floor(alphas, floors, (uniform, exponential))
@@ -767,6 +767,8 @@ plt.show()
 #
 # ## Symptoms and cures
 #
+# Where do you look first when a run goes wrong?
+#
 # | symptom | likely cause | check | cure |
 # |:--|:--|:--|:--|
 # | loss is `nan` or `inf`, early | rate too high; $s$ unbounded | the layer that the error names; norm of the gradient | lower or warm up the rate; $s = a \tanh$; norms |
@@ -862,7 +864,7 @@ for layer, parameter, found in (
 # ```
 # At kept pixels $s$ changes nothing, but it is added to the likelihood, up to $a$ for each pixel and coupling. The
 # loss falls below zero within sixty steps. The inverse is right. The Jacobian finds the mistake even in a fresh flow,
-# if its scales do not start at 0. Noise finds it only after some training: a fresh flow still needs more than 8 bits
+# if its scales do not start at 0. Noise finds it only after some training. A fresh flow still needs more than 8 bits
 # for it, and less within ten steps of training on noise.
 
 

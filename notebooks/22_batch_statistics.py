@@ -143,11 +143,11 @@ pictures.plot_saturation(x, curves, [math.sqrt(N - 1) for N in (4, 16, 64)])
 plt.show()
 
 # %% [markdown]
-# With a prior on $\hat x$ this map gives $x$ a density. With the true derivative, its mass is the mass of the prior
-# between the bounds. With the derivative that training uses, $1/\varsigma$, the mass is *infinite*. As $|x|$ grows,
-# $\hat x$ tends to its bound, where the prior has a positive density, and $1/\varsigma$ falls only like $1/|x|$. So
-# each further factor of ten in the range adds about the same mass. A number computed in training mode is no likelihood
-# of anything.
+# With $N = 4$ the output stays between −1.73 and 1.73, however large $x$ is. With a prior on $\hat x$ this map gives
+# $x$ a density. With the true derivative, its mass is the mass of the prior between the bounds. With the derivative
+# that training uses, $1/\varsigma$, the mass is *infinite*. As $|x|$ grows, $\hat x$ tends to its bound, where the
+# prior has a positive density, and $1/\varsigma$ falls only like $1/|x|$. So each further factor of ten in the range
+# adds about the same mass. A number computed in training mode is no likelihood of anything.
 
 # %% tags=["hide-input"]
 N = 4
@@ -191,8 +191,8 @@ assert score_of[2] - score_of[40] > 0.3
 #
 # ## Running averages: appendix E
 #
-# Small batches have noisy moments. The paper's remedy: normalise in training, too, by a running average, in which the
-# current batch has a share (section 3.7; appendix E, equations 20 and 21):
+# Small batches have noisy moments. The paper's remedy is to normalise in training, too, by a running average. The
+# current batch has a share in it (section 3.7; appendix E, equations 20 and 21):
 #
 # $$
 # \tilde\mu_{k+1} &= \rho\, \tilde\mu_k + (1 - \rho)\, \hat\mu_k , \\

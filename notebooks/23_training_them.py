@@ -130,9 +130,10 @@ assert 0 < min(gained.values()) <= max(gained.values()) < 1
 # (muon-step)=
 # ## Muon
 #
-# Take the weights of a convolution as a matrix with one row for each output, and write the momentum of its gradients as
-# $M = U S V^{\mathsf T}$. Gradient descent moves far along singular directions with a large singular value. The others
-# stay behind, even where the loss needs them. **Muon** sets all singular values to 1, and steps with the rate $\eta$:
+# Which directions of a weight matrix does gradient descent neglect? Take the weights of a convolution as a matrix with
+# one row for each output, and write the momentum of its gradients as $M = U S V^{\mathsf T}$. Gradient descent moves
+# far along singular directions with a large singular value. The others stay behind, even where the loss needs them.
+# **Muon** sets all singular values to 1, and steps with the rate $\eta$:
 #
 # $$
 # W \leftarrow W - \eta\, \sqrt{\max(1, \text{rows} / \text{columns})} \; U V^{\mathsf T} .
@@ -757,10 +758,10 @@ assert round(float(both[2]) - float(base[2]), 2) == -0.14
 #
 # * Of the first PixelCNN's distance of 4.8 nats, 3.5 went with Muon, its schedule and twice the images. The wider run
 #   with decay took 1.3 more.
-# * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with about an eighth of the images: one seed of
-#   each, at a rate that was best for neither in 500 steps.
+# * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with about an eighth of the images. That is one
+#   seed of each, at a rate that was best for neither in 500 steps.
 # * After 400 steps of a flow, Muon was 0.15 bits/dim ahead of Adam at a good rate on Fashion-MNIST, and 0.17 on
-#   CIFAR-10: means of three seeds.
+#   CIFAR-10. These are means of three seeds.
 # * One short trial hints that weight decay helps a little. A full run with twice as much ended half a nat behind.
 # * A comparison of optimisers needs the rates that were tried, the seeds, and the budget.
 #

@@ -173,7 +173,7 @@ plt.show()
 # from {eq}`eq:projection`.
 # ```
 #
-# The bound {eq}`eq:wrong-book` has three terms: a **floor** that belongs to the data, the model's lack of
+# The bound {eq}`eq:wrong-book` has three terms. The **floor** belongs to the data. The others are the model's lack of
 # knowledge, and rounding, which is one bit at most for a whole image. The floor of images is unknown. A model that
 # scores $b$ bits/dim on new images shows that it is at most $b$.
 #
@@ -496,8 +496,8 @@ figures.show_table(
 #
 # * Maximum likelihood spreads a simple model over all of the data. The other divergence lets it settle on a part.
 # * $-\log_2 P(x)$ is the length of a file, up to a bit.
-# * In a regular model that contains the truth, each fitted parameter lowers the training loss by about $1/(2N)$
-#   nats, and raises the test loss by as much.
+# * In a regular model that contains the truth, each fitted parameter lowers the training loss by about $1/(2N)$ nats.
+#   It raises the test loss by as much.
 #
 # ## Exercises
 #

@@ -226,8 +226,8 @@ for t, column in enumerate(skewed.T):
 #
 # ## Small steps: the compiled scan
 #
-# A core of a CPU wants the opposite: small steps whose numbers stay in its cache. For it `nvp/autoregressive/scan.cpp`
-# is the function `in_raster_order` in C++. No map is ever skewed, so nothing is empty.
+# What suits a core of a CPU? It wants the opposite: small steps whose numbers stay in its cache. For it
+# `nvp/autoregressive/scan.cpp` is the function `in_raster_order` in C++. No map is ever skewed, so nothing is empty.
 #
 # * **Eight images go through a pixel together.** A tap is then a matrix product, whose sums stay in registers.
 # * **Blocks of images and directions go to different threads.**

@@ -24,7 +24,7 @@ from nvp_book.figures import diagram
 BOOK = "nvp_book"
 Arrow = tuple[str, str]  # the room that imports, and the one that it imports from
 
-# The heights of a floor and of a box, the width of the drawing, and the middle of each box.
+# The heights of a floor and of a box, the width of the picture, and the middle of each box.
 # Nothing stands above a room that a long arrow leads to.
 FLOOR, HEIGHT, WIDE = 1.8, 0.95, 24.6
 ACROSS = {
@@ -78,7 +78,7 @@ def plot_rooms() -> Figure:
     for one, other in sorted(arrows()):
         (_, high), (x, low) = places[one], places[other]
         way = [(x, y) for y in levels if low < y < high]  # past the floors between, above its end
-        _draw_arrow(axes, [places[one], *way, places[other]])
+        _plot_arrow(axes, [places[one], *way, places[other]])
     for name, place in places.items():
         fill = figures.PALE if name == BOOK else "white"
         size = (1.0 + 0.22 * len(name), HEIGHT)
@@ -88,7 +88,7 @@ def plot_rooms() -> Figure:
     return figure
 
 
-def _draw_arrow(axes: Axes, points: list[tuple[float, float]]) -> None:
+def _plot_arrow(axes: Axes, points: list[tuple[float, float]]) -> None:
     """From the foot of the first box to the head of the last, through the passages between."""
     (x, y), *between, (end, top) = points
     points = [(x, y - HEIGHT / 2), *between, (end, top + HEIGHT / 2)]

@@ -1,4 +1,4 @@
-"""Boxes, circles and arrows: what the drawn diagrams of the book are made of."""
+"""Boxes, circles and arrows: the parts of the book's diagrams."""
 
 from typing import Any
 
@@ -60,5 +60,5 @@ def arrows(axes: Axes, y: float, *spans: Point) -> None:
 
 
 def label(axes: Axes, at: Point, text: str, *, size: float = 9.5, align: str = "center") -> None:
-    """Words beside the drawing."""
+    """Words beside the diagram."""
     axes.text(*at, text, ha=align, va="center", fontsize=size, zorder=3)

@@ -45,7 +45,7 @@ def plot_years(facts: Published) -> None:
         printed.sort(key=lambda f: (models[f.model].preprint, f.bits_per_dim))
         for family in APPROACHES:
             theirs = [(f, models[f.model]) for f in printed if models[f.model].family == family]
-            points += _draw_family(ax, theirs, COLOURS[family], LINES[family])
+            points += _plot_family(ax, theirs, COLOURS[family], LINES[family])
         ax.set(title=DATA[data], ylabel="bits/dim")
         ax.margins(y=0.1)
     axes[-1].set(xlim=(2013.5, 2027), xticks=range(2014, 2027))
@@ -59,7 +59,7 @@ def plot_years(facts: Published) -> None:
     _name(points)
 
 
-def _draw_family(
+def _plot_family(
     ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str, style: str
 ) -> list[Point]:
     """Plot the line of a family and all its points; only those that lead it have names."""
