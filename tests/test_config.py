@@ -15,6 +15,7 @@ from nvp.config import Optimiser, load_config, parse_config
 from nvp.flows.coupling import AffineOrder
 from nvp.flows.preprocess import LogitForm
 from nvp.model.config import Section
+from nvp.tables.rows import read_costs
 
 CONFIGS = sorted((paths.repository_root() / "configs").glob("**/*.yaml"))
 RECORDED = sorted((paths.results_root() / "runs").glob("*/config.yaml"))
@@ -24,7 +25,12 @@ RECORDED = sorted((paths.results_root() / "runs").glob("*/config.yaml"))
 def test_a_configuration_builds_a_model_of_the_sizes_that_its_title_says(path: Path) -> None:
     config = load_config(path)
     with torch.device("meta"):  # takes no memory and no time
-        config.build_model()
+        model = config.build_model()
+    if path.parent.name == "configs":
+        assert config.name == path.stem
+        if cost := read_costs().get(config.name):  # of a row of the papers' tables
+            assert sum(parameter.numel() for parameter in model.parameters()) == cost.parameters
+            assert 0 < cost.gigabytes(config) < 80
     fields = {
         r"(\d+) (?:blocks|layers?)": ("num_blocks", "num_layers", "blocks", "layers"),
         r"h=(\d+)": ("hidden",),

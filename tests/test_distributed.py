@@ -247,7 +247,7 @@ def test_two_processes_reopen_a_recorded_run(trained: Path, recorded: Path, tmp_
     assert [leg["processes"] for leg in legs] == [1, 2]
 
 
-def test_batches_that_cannot_be_shared_are_one_line(root: Path, tmp_path: Path, capfd) -> None:
+def test_batches_that_cannot_be_shared_are_refused(root: Path, tmp_path: Path, capfd) -> None:
     for number, size, complaint in (
         (3, 8, "3 processes cannot share training.batch_size 8 equally"),
         (2, 2, "2 processes would have one image each of training.batch_size 2"),

@@ -20,8 +20,6 @@ from nvp.flows.toy import ToyData, ToyFlow
 
 pytestmark = pytest.mark.slow
 
-Map = Callable[[Tensor], Tensor]
-
 
 def drawn_sets(height: int, width: int, **model: Any) -> Tensor:
     """[p, q]: whether the figure says that pixel p sees pixel q, (D, D) bool."""
@@ -34,7 +32,7 @@ def drawn_sets(height: int, width: int, **model: Any) -> Tensor:
     return torch.tensor(evaluate(["receptive.js"], expression, model=model, board=board)).bool()
 
 
-def measured_sets(function: Map, height: int, width: int) -> Tensor:
+def measured_sets(function: Callable[[Tensor], Tensor], height: int, width: int) -> Tensor:
     """[p, q]: whether output p of a map (N, 1, H, W) to (N, ?, H, W) moves with pixel q."""
     images = torch.randn(4, 1, height, width, generator=generator())
     return reached(lambda x: function(x).flatten(2).mT, images)

@@ -89,14 +89,6 @@ def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_without_test_images_no_folder_is_left(home: Path, entry: Path, tmp_path: Path) -> None:
-    (home / "data" / "tiny" / "test_images.npy").unlink()
-    where = ("--run-folder", tmp_path / "run", "--data-root", home / "data")
-    line = tiny.fails("train", "--resume", entry, *where, "--set", "training.steps=4")
-    assert "the test split is missing" in line
-    assert not (tmp_path / "run").exists()
-
-
 def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path) -> None:
     """Of a run whose record has the weights of its second step of three."""
     data_root = pixelrnn / "data"
