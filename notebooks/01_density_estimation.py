@@ -266,6 +266,8 @@ for name, score in recorded[EMBEDDED].items():
 for scores in recorded.values():
     one, two = (score.bits_per_dim for score in scores.values())
     assert two < 0.75 * one
+assert round(math.log2(len(train)) / 784, 3) == 0.016
+assert len(train.flatten(1).unique(dim=0)) == len(train)
 
 # %% [markdown]
 # Two neighbours need less than three quarters of the bits of one histogram, on every set of the table. Likelihood
@@ -610,6 +612,8 @@ trials = {k / 20: bits_of_list(k / 20) for k in range(1, 20)}
 best = min(trials, key=trials.get)
 of_histogram = -histogram.log2_prob(test[:40]).mean() / 784
 assert trials[best] > of_histogram
+assert abs(best - 0.5) < 0.1
+assert -math.log2(best / 256) > 9
 print(f"the list, epsilon = {best}: {trials[best]:.2f} bits/dim")
 print(f"one histogram, the same images: {of_histogram:.2f} bits/dim")
 

@@ -325,13 +325,18 @@ def borrow(flow, scales):
 
 # %%
 config = RealNVPConfig.paper(
-    (1, 28, 28), num_scales=3, num_blocks=1, width=8, norm_scope=None
+    (1, 28, 28),
+    num_scales=3,
+    num_blocks=1,
+    width=8,
+    norm_scope=None,
+    checkerboard_scale_init=1.0,  # with the preset's 0, s would be 0
 )
 package = MultiScaleFlow(config).eval()
 borrow(flow, package.scales)
 z, log_det = package(x)
 for ours, theirs in zip(flow(x)[0], package.split(z), strict=True):
-    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 # %% tags=["remove-cell"]
 assert torch.allclose(flow(x)[1], log_det, rtol=1e-4)
@@ -421,6 +426,12 @@ whole = runs()["fashion-mnist-unfactored"].load_model().eval()
 with torch.no_grad():
     stays = factor_out(squeeze(whole.flow.scales[0](x)[0]))[1]
 assert likeness(stays) > 0.5
+many = load(EMBEDDED, "test").images[::5]
+noisy = torch.logit(0.05 + 0.9 * (many + torch.rand(many.shape)) / 256)
+with torch.no_grad():
+    for each in (model, whole):
+        for half in factor_out(squeeze(each.flow.scales[0](noisy)[0])):
+            assert half.mean().abs() < 0.1 > (half.var() - 1).abs()
 
 # %% [markdown]
 # In $s$ and $t$ the boot stands out from what is around it. After six couplings $h^{(1)}$ still shows the boot, and
@@ -455,8 +466,6 @@ with torch.no_grad():
     z, _ = model.flow(x)
 seen = back_from_noise(model.flow, z)
 assert torch.allclose(seen[-1], x, atol=1e-2)
-leaves = model.flow.split(z)[0]
-assert abs(leaves.mean()) < 0.1 > abs(leaves.var() - 1)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Seven images on their way to noise and back, from $-3$ (black) to 3 (white). Downwards is inference, upwards is sampling.", "name": "fig-to-noise"}, "image": {"alt": "Four rows of seven garments. In the first they are whole. After one scale every second pixel is noise and the garments can still be seen; after two, three quarters are noise and outlines are left; in the last row there is noise, with traces of a print."}}
 steps = ["x", "after scale 1", "after scale 2", "z"]

@@ -250,17 +250,19 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
 
 # %% tags=["remove-cell"]
 torch.manual_seed(0)
-layer = conv(4, 8, 3)
+layer = conv(4, 8, 3).double()
 _, raw = kappa_omega(layer)
-lengths = [raw.detach().flatten(1).norm(dim=1)]
 for _ in range(5):
     layer.zero_grad()
-    layer(torch.randn(8, 4, 6, 6)).square().sum().backward()
-    assert (raw * raw.grad).sum(dim=(1, 2, 3)).abs().max() < 1e-2
+    some = torch.randn(8, 4, 6, 6, dtype=torch.double)
+    layer(some).square().sum().backward()
+    assert (raw * raw.grad).sum(dim=(1, 2, 3)).abs().max() < 1e-9
     with torch.no_grad():
-        raw -= 1e-3 * raw.grad
-    lengths.append(raw.detach().flatten(1).norm(dim=1))
-assert (torch.stack(lengths).diff(dim=0) > 0).all()
+        after = raw - 1e-3 * raw.grad
+        parts = torch.stack([after, raw, raw.grad]).flatten(2)
+        new, old, moved = parts.square().sum(dim=2)
+        assert torch.allclose(new, old + 1e-6 * moved, rtol=1e-9)
+        raw.copy_(after)
 
 # %% [markdown]
 # (batch-norm)=
@@ -400,6 +402,8 @@ without = comparisons["no-weight-norm"].difference
 assert without.mean < -without.half_width
 for unsettled in ("no-skips", "no-mask-channel"):
     assert not comparisons[unsettled].difference.beyond_chance
+assert {row.steps for name in parts for row in comparisons[name].rows} == {450}
+assert all(len(comparisons[name].rows) == 5 for name in parts)
 
 # %% [markdown]
 # Of these four the norm after couplings matters most by far. Five seeds do not settle whether the mask channel or the
@@ -683,6 +687,8 @@ shares = {"prior 1": 1 / 2, "prior 2": 1 / 4, "prior 3": 1 / 4}
 for name, share in shares.items():
     assert all(abs(step[name] - share * gaussian) < 0.01 for step in history)
 assert round(bare[0]["prior 1"], 1) == 7.5
+assert round(sum(history[0].values()), 1) == 8.5
+assert [round(sum(bare[k].values())) for k in (0, 19)] == [16, 6]
 there = {
     name: next(k for k, s in enumerate(bare) if s[name] < share * gaussian)
     for name, share in shares.items()
@@ -690,6 +696,13 @@ there = {
 assert there["prior 1"] > max(there["prior 2"], there["prior 3"])
 assert all(bare[8][name] < share * gaussian for name, share in shares.items())
 assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
+
+configs = [run.config for run in ledger.values()]
+flows = [c for c in configs if isinstance(c.model, nvp.RealNVPConfig)]
+rates = sorted(flow.training.tanh_scale_rate for flow in flows)
+assert rates == [3] * (len(flows) - 2) + [10, 10]
+assert all(flow.model.checkerboard_scale_init == 1 for flow in flows)
+assert sum(f.training.optimiser == "muon" for f in flows) > len(flows) / 2
 
 # %% [markdown]
 # This figure shows how the loss is *distributed* (chapter {ref}`multi-scale`): each scale has a prior term of its own.
@@ -788,7 +801,7 @@ def largest_latents(kind, gains):
                 kappa_omega(part.last[2])[0].mul_(gain / before)
         before = gain
         latents = torch.cat([z.flatten() for z in fresh.flow(x)[0]])
-        found.append(latents.abs().nan_to_num(math.inf).max().item())
+        found.append(latents.abs().nan_to_num(math.inf, math.inf).max().item())
     return found
 
 

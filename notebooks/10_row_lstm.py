@@ -447,6 +447,11 @@ rows = {f"drawn {i + 1}": drawn[:, i] for i in range(3)}
 plot_rows({"image": some, **rows})
 plt.show()
 
+# %% tags=["remove-cell"]
+assert run.record.trained_on == 4500
+model = run.config.model
+assert (model.num_layers, model.levels) == (2, 256)
+
 # %% [markdown]
 # The model continues edges and textures for some rows. Then it often loses the shape: most trousers lose a leg, or
 # end early, and the boot becomes shapeless.

@@ -363,6 +363,7 @@ for column in (PIXEL[1], last - 4, last - 3):  # 7 x 7 reaches 3 columns
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]
 run = runs()["binarized-mnist-diagonal-1"]
+assert run.config.model.hidden == 32
 assert run.record.parameters < 50_000
 some = binary_digits()[4::9]  # the set is sorted by digit
 generator = torch.Generator().manual_seed(0)
@@ -534,7 +535,7 @@ for size, kind in itertools.product((3, 7), (DiagonalLSTM, PaddedBelow)):
         adam.step()
     losses[size, kind] = loss.item() / len(x)  # nats an image
 assert losses[7, PaddedBelow] < 0.6 * losses[7, DiagonalLSTM]
-assert losses[3, PaddedBelow] > 0.9 * losses[3, DiagonalLSTM]
+assert losses[3, PaddedBelow] >= losses[3, DiagonalLSTM]
 for size in (3, 7):
     first = MaskedConv("A", 3, 4, size)
     reader = nn.Sequential(first, PaddedBelow(4, 4, (1, 9, 9)))

@@ -96,6 +96,10 @@ assert f"{gated.score.bits_per_dim:.2f}" == "2.84"
 for family, run in recorded.items():
     by_muon = run.config.training.optimiser.value == "muon"
     assert by_muon is (family in ("Real NVP", "Pixel RNN", "diffusion"))
+assert recorded["Pixel RNN"].config.model.num_layers == 3
+assert [models[f].config.latent for f in ("VAE", "GAN")] == [32, 64]
+noise = models["diffusion"].config
+assert (noise.gamma_0, noise.gamma_1) == (-13.3, 5)
 
 # %% [markdown]
 # ## Six families side by side
@@ -491,7 +495,7 @@ assert ledger["fashion-small-gaussian"].score.bits_per_dim > closed + 0.2
 # %% tags=["hide-input"]
 one = test.images[[11]]
 totals = {
-    family: score_images(model, one.expand(2, -1, -1, -1))[0].item()
+    family: score_images(model, one).item()
     for family, model in models.items()
     if model.likelihood != "none"
 }
@@ -526,6 +530,13 @@ back = {
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One test image. Above: the bits of each of its pixels, with the bits/dim of the whole image; the brightest pixels cost 12 bits or more. Below: the image that comes back from its latent, in three families that infer one.", "name": "fig-one-image"}, "image": {"alt": "Two rows. Above: a sandal, and four maps of it, dark where the image is black and brighter on edges and texture; the Gaussian's map is much brighter than the others. Below: the VAE returns a blurred sandal, Real NVP and the Gaussian return the sandal itself."}}
 pictures.plot_one_image(one, totals, maps, back)
 plt.show()
+
+# %% tags=["remove-cell"]
+dark = one[0, 0] == 0
+for each in maps.values():
+    assert each[dark].mean() < each[~dark].mean()
+same = [family for family, image in back.items() if image.equal(one)]
+assert same == ["Real NVP", "Gaussian"]
 
 # %% [markdown]
 # In all four maps, black pixels cost least on average; edges and texture need the bits. Real NVP has no map, since
@@ -698,6 +709,11 @@ for family, log_w in weights.items():
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Three lines that fall from zero, over the number of draws on a logarithmic axis. The VAE's falls furthest, down to its end at 64 draws. Real NVP's falls nearly as steeply and ends at 8. The Gaussian's hardly falls. A dashed line at zero for the exact Pixel RNN."}}
 pictures.plot_bounds(bounds, ["Pixel RNN"], "bits/dim, minus that of one draw")
 plt.show()
+
+# %% tags=["remove-cell"]
+fell = {f: each[1] - min(each.values()) for f, each in bounds.items()}
+assert 0.005 < fell["Real NVP"] < fell["VAE"] < 0.05
+assert fell["Gaussian"] < 0.01
 
 # %% [markdown]
 # Draws take a few hundredths of a bit/dim off the bounds of the VAE and Real NVP, and hardly anything off that of the
@@ -919,6 +935,12 @@ two = ("fashion-small-diagonal-bilstm", "fashion-small-pixelcnn")
 assert [ledger[name].record.steps for name in two] == [1300, 1746]
 assert len({ledger[name].config.training.batch_size for name in two}) == 1
 covered = {f: mean(each["coverage"]) for f, each in measurements.items()}
+diagonal, cnn = (f for f in shown if f not in names)
+assert round(covered[cnn], 2) == 0.02
+assert 4.5 < covered[diagonal] / covered[cnn] < 5
+worse, better = (ledger[shown[f]].score for f in (diagonal, cnn))
+assert better.bits_per_dim < worse.bits_per_dim
+assert ledger[shown[cnn]].config.model.num_layers + 3 == 8  # rows up
 for family, others in again.items():
     changes = [mean(run["coverage"]) - covered[family] for run in others]
     assert max(abs(change) for change in changes) < 0.06
@@ -951,6 +973,8 @@ for family in ("GAN", "VAE"):
         assert shares[family][FASHION_CLASSES.index(few_shown)] < 0.05
 sandals = FASHION_CLASSES.index("sandal")
 assert all(shares[family][sandals] < 0.08 for family in names)
+shirts = FASHION_CLASSES.index("shirt")
+assert all(shares[family][shirts] > 0.12 for family in names)
 
 # %% [markdown]
 # The GAN did not collapse onto a few images. It draws few trousers and sandals, but so does the VAE, and all six models

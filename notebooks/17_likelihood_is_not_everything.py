@@ -128,7 +128,8 @@ gap = factor * (bits_of_test.mean() - bits[digits].mean())
 print(f"a digit is likelier than clothes by {gap:.0f} nats, on average")
 
 # %% tags=["remove-cell"]
-assert full or bits[digits].max() < bits_of_test.mean()
+for name in (digits, drawn):
+    assert full or bits[name].max() < bits_of_test.mean()
 assert likelier(bits[digits], bits_of_test) > 0.9
 assert likelier(bits[drawn], bits_of_test) > 0.8
 
@@ -231,6 +232,8 @@ assert float(rows[1][2]) < -0.75
 assert negatives > 1.5
 assert abs(png(few).mean() / as_png["test, as a negative"].mean() - 1) < 0.05
 assert black > 0.5
+most = as_png["a constant grey"].max()
+assert all(most < s.min() for n, s in as_png.items() if "grey" not in n)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim under the flow. Left: over the size of the image as a PNG file. Right: over the share of pixels that are black or nearly so. (The left panel is after {cite:t}`serra2020complexity`.)", "name": "fig-causes"}, "image": {"alt": "Two scatter plots. Left: most sets lie along one rising band, from digits at the lower left to clothes at the upper right, with noise far above. Negatives lie on a band of their own, higher up; constant greys lie in a column at the left edge. Right: bits fall as the share of black pixels rises."}}
 pictures.plot_causes(bits, causes)
@@ -254,6 +257,8 @@ plt.show()
 assert constant[0] == min(b.min() for b in bits.values())
 assert (constant[10:20] > bits_of_test.mean()).all()  # the middle
 assert constant[1:].min() > 2
+assert (constant[1:] - bits_of_test.mean()).abs().max() < 1
+assert constant[-1] < bits_of_test.mean()
 
 # %% [markdown]
 # Every grey but black needs more than 2 bits/dim, and the middle ones more than the mean of the test images.
@@ -362,7 +367,8 @@ assert max(judged[digits][0], judged[drawn][0]) < 0.05
 assert max(judged[digits][1], judged[drawn][1]) < 0.35
 assert min(judged[digits][2], judged[drawn][2]) > 0.95
 assert judged["test, blurred"][2] < 0.2
-assert judged["Fashion-MNIST test"][1] > 0.05
+assert judged["a constant grey"][2] < 0.2
+assert full or 0.08 < judged["Fashion-MNIST test"][1] < 0.14
 assert factor * bits_of_test.std() > 300
 
 # %% [markdown]
@@ -372,8 +378,8 @@ assert factor * bits_of_test.std() > 300
 #
 # The mean of ten images varies less, so the third rule rejects digits. Blurred images and constant greys still pass,
 # because their bits are those of clothes. ({ref}`ex-cheaper` tries the flow's own samples.) About one in ten test
-# images is rejected; the excess over one in twenty may be chance. So a test by one number can reject an image, but
-# passing it says little.
+# images is rejected, with a standard error of 3%. So a test by one number can reject an image, but passing it says
+# little.
 #
 # The latents give another number. Under the prior, $\lVert z \rVert^2 / D$ has mean 1 and standard deviation
 # $\sqrt{2 / D}$: the thin shell of chapter {ref}`latents`. The next cell applies the second rule to it, and to the
@@ -411,7 +417,8 @@ assert abs(float(rows[0][1]) - 1) < 0.05
 by_black = {row[0]: float(row[4][:-1]) / 100 for row in rows}
 for name in ("test, blurred", "a constant grey", drawn):
     assert off[name] > 0.6
-    assert by_black[name] > (0.35 if "blurred" in name else 0.6)
+    assert by_black[name] > 0.6 or "blurred" in name
+assert full or 0.4 < by_black["test, blurred"] < 0.65
 assert off["samples of this flow"] > 0.2 > by_black["samples of this flow"]
 
 # %% [markdown]
@@ -538,7 +545,7 @@ assert found > 0.9
 assert mistaken < 0.05
 print(f"digits found: {found:.0%}; clothes taken for digits: {mistaken:.0%}")
 one, eight = (is_digit(sets[drawn], k).double().mean() for k in (1, 8))
-assert one < 0.75 < 0.8 < eight
+assert full or (abs(one - 0.6) < 0.1 and abs(eight - 0.9) < 0.06)
 
 # %% [markdown]
 # ```{solution-end}
@@ -585,12 +592,11 @@ assert as_png[digits].mean() < 0.8 * as_png["Fashion-MNIST test"].mean()
 
 # %%
 costs = {}
-for t in (0.7, 1.0):
+for t, low in ((0.7, 0.7), (1.0, 1.1)):
     generator = torch.Generator().manual_seed(0)
     images = flow.sample(40, generator=generator, temperature=t)
     costs[t] = score_images(flow, images)
     z = flow.encode(images, generator)
-    low = {0.7: 0.7, 1.0: 1.1}[t]
     assert low < z.square().mean() < low + 0.1
     print(f"T = {t}: {costs[t].mean():.2f} bits/dim,", end=" ")
     print(f"|z|² / D = {z.square().mean():.2f},", end=" ")

@@ -500,6 +500,11 @@ package = config.build()
 package.load_state_dict(gated.state_dict())
 pixels = torch.randint(256, (4, 1, 9, 9)).byte()
 assert torch.allclose(package.log_prob(pixels), gated.log_prob(pixels))
+drawn, of_package = (
+    m.sample(4, generator=torch.Generator().manual_seed(0))
+    for m in (gated, package)
+)
+assert torch.equal(drawn, of_package)
 
 # %% [markdown]
 # Does it sample what it scores? There are 81 images of four pixels with three levels. With so few, `check_model`
@@ -592,7 +597,8 @@ evaluation:
 # %%
 scratch = Path(tempfile.mkdtemp())
 (scratch / "mixed.yaml").write_text(FILE)
-job = prepare(load_config(scratch / "mixed.yaml"), scratch / "page-mixed")
+config = load_config(scratch / "mixed.yaml")
+job = prepare(config, scratch / "page-mixed", device="cpu")
 with contextlib.redirect_stderr(io.StringIO()):  # it says how far it is
     job.run()
 
@@ -608,7 +614,8 @@ with contextlib.redirect_stderr(io.StringIO()):  # it says how far it is
 ledger = scratch / "results"
 large = shutil.ignore_patterns("*.png", "*.safetensors", "tables")
 shutil.copytree(results_root(), ledger, ignore=large)
-record(scratch / "page-mixed", num_draws=2, first=50, root=ledger)
+run = scratch / "page-mixed"
+record(run, num_draws=2, first=50, device="cpu", root=ledger)
 rows = [
     [model, f"{float(score.split()[0]):.1f}"]
     for data, model, score, _ in table("28x28", root=ledger).rows
@@ -616,6 +623,7 @@ rows = [
 ]
 assert any("of this page" in model for model, _ in rows)
 figures.show_table(["model", "bits/dim"], rows)
+shutil.rmtree(scratch)
 
 # %% [markdown]
 # The run of this page has its row beside the recorded ones. In the terminal, a configuration must name a module that
@@ -657,6 +665,10 @@ figures.show_table(
 # %% tags=["remove-cell"]
 convolutions, lstm = (run.record for run in recorded)
 assert 0.45 < convolutions.images / lstm.images < 0.6
+for each in (convolutions, lstm):
+    assert round(each.minutes) == 30
+    assert {leg.cores for leg in each.legs} == {1}
+    assert each.data.name == "fashion-mnist"
 
 # %% [markdown]
 # In its half hour the Gated PixelCNN saw about half as many images, so the table does not rank the two layers.

@@ -338,8 +338,10 @@ measured = {
 assert less[0] < noise[0]
 assert all(b < 0.5 * a for a, b in zip(noise[1:], less[1:], strict=True))
 assert all(a > b for a, b in zip(own, less, strict=True))
-assert own[0] > 0.8 * noise[0]
-assert all(a < 0.75 * b for a, b in zip(own[1:], noise[1:], strict=True))
+gains = [(a - b, a - c) for a, b, c in zip(noise, less, own, strict=True)]
+assert gains[0][1] < gains[0][0] / 4  # in pairs it is lost
+assert all(kept > gain / 2 for gain, kept in gains[1:])
+assert min(min(biases) for _, biases in measured.values()) > 0.4
 pictures.plot_gradient_errors(batch_sizes, measured)
 plt.show()
 
@@ -371,7 +373,7 @@ for name, kind in kinds.items():
     assert too_little > 0.02 or not kind
 usual, running = results.values()
 assert running[1] - running[0] < usual[1] - usual[0]
-assert running[1] > usual[1] - 0.05  # no better
+assert running[1] > usual[1] - (0.05 if full else 0.01)  # no better
 figures.show_table(
     ["two images a batch", "loss at the end, bits/dim", "held out"],
     [[name, *(f"{v:.2f}" for v in pair)] for name, pair in results.items()],
@@ -537,7 +539,7 @@ assert max(normalise(row).abs().max() for row in many) < math.sqrt(m - 1)
 # %% tags=["hide-input"]
 average, steps_needed = 1.0, 0
 while average > 0.01:
-    average = 0.9 * average + 0.1 * 0.0
+    average *= 0.9
     steps_needed += 1
 assert steps_needed == math.ceil(math.log(0.01) / math.log(0.9))
 lagging = 0.0

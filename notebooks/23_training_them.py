@@ -283,10 +283,12 @@ def growth(model):
 
 
 assert 1e4 < growth(recorded) < 1.3e4
-for run in ledger.values():
-    if run.config.model.family == "realnvp" and "mnist" in run.name:
-        long = growth(run.load_model())
-        assert (long < 1.1) == run.name.endswith("-small-margin")
+for name in ("mnist", "fashion-mnist-conditional"):
+    assert growth(ledger[name].load_model()) > 1e4
+assert growth(ledger["fashion-mnist-unfactored"].load_model()) > 5e3
+for name in ("mnist", "fashion-mnist"):
+    run = ledger[f"{name}-small-margin"]
+    assert growth(run.load_model()) < 1.1
 assert growth(ledger["cifar10-small"].load_model()) > 1e6
 
 # %% [markdown]
@@ -508,6 +510,13 @@ for rates, lead, fresh, default in (
     for kind in ("Adam", "Adamax"):
         on_test = mean(gaps(rates, kind, "Muon", "test"))
         assert abs(on_test - mean(gaps(rates, kind, "Muon"))) < 0.005
+for rates, late in ((clothes, 4), (colour, 5)):
+    lowest, *others = (
+        [float(x) for x in best_of(rates, kind)[1][0].curve.split()]
+        for kind in ("Muon", "Adam", "Adamax")
+    )
+    ahead = [a < min(b) for a, *b in zip(lowest, *others, strict=True)]
+    assert ahead == [False] * late + [True] * (20 - late)
 
 # %% [markdown]
 # The first seed chose the rates, so its leads are no fair test. With the other two the leads over Adam are 0.16 on
@@ -595,6 +604,20 @@ for kind, gain in (("Adam", 0.9), ("Muon", 2.3)):
     slow, fast = (digits[f"{kind}, rate {r}"] for r in ("0.003", "0.01"))
     fell = slow[0].validation - fast[0].validation
     assert round(factor * fell, 1) == gain
+for data, total in (
+    ("fashion-mnist", 12_800),
+    ("cifar10", 12_800),
+    ("binarized-mnist", 8_000),
+):
+    name = f"optimisers-{data}"
+    asked = load_ablation(repository_root() / f"workflow/{name}.yaml")
+    for row in read_rows(results_root() / f"{name}.csv"):
+        (variant,) = (v for v in asked.variants if v.name == row.variant)
+        assert row.settings == asked.settings(variant)
+    config = asked.config(asked.baseline, 0)
+    loop = config.training
+    assert loop.steps * loop.batch_size == total
+    assert "binarized" in data or config.model.num_scales == 2
 
 # %% [markdown]
 # With the two seeds that chose nothing RMSProp is 0.33 nats behind Adam and 2.1 behind Muon. After 20 epochs of
@@ -670,6 +693,15 @@ level = min(
     if n <= adam.record.images
 )
 assert target - level > (adam.nats[0] - float(figure.nats)) / 2
+three = adam, second, wide
+loops = [run.config.training for run in three]
+assert [loop.anneal for loop in loops] == [0.3, 0.6, 0.9]
+assert [loop.weight_decay for loop in loops] == [0, 0, 0.1]
+assert {loop.learning_rate for loop in loops} == {0.003}
+assert [run.config.model.hidden for run in three] == [32, 32, 96]
+assert min(run.record.minutes for run in three) > 60
+assert wide.record.images < second.record.images
+assert needed["Muon, 32 maps"] == on_validation["Muon, 32 maps"][0][0]
 
 # %% [markdown]
 # At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score.
@@ -863,8 +895,11 @@ start = omega.norm()
 for _ in range(1000):
     step = torch.randn(500)
     step -= (step @ omega) / (omega @ omega) * omega
+    before = omega
     omega = omega + 0.02 * omega.norm() * step / step.norm()
 assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
+angle = F.cosine_similarity(before, omega, dim=0).acos()
+assert abs(angle - math.atan(0.02)) < 1e-3
 
 # %% [markdown]
 # ```{solution-end}

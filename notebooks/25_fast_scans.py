@@ -210,6 +210,7 @@ plt.show()
 # %%
 for t, column in enumerate(skewed.T):
     assert set(column.tolist()) <= {t, -1}
+assert (skewed >= 0).sum() == numbers.numel()  # and none is lost
 
 # %% [markdown]
 # **Run both directions in one loop.** The second direction does not wait for the first. So mirror its gates, stack
