@@ -118,6 +118,10 @@ def test_a_dark_page_is_printed_in_light_colours(book: Path, browser: Browser) -
     assert browser.value(THEME) == "light"
     browser.value("void dispatchEvent(new Event('afterprint'))")
     assert browser.value(THEME) == "dark"
+    # In one turn, as window.print() does: no observer is told between.
+    browser.open(book / "book/live.html", dark=True)
+    figure = "document.querySelector('.nvp-live').dataset.theme"
+    assert browser.value(f"(dispatchEvent(new Event('beforeprint')), {figure})") == "light"
 
 
 def test_a_search_finds_either_spelling(book: Path, browser: Browser) -> None:
@@ -136,6 +140,9 @@ def test_a_search_finds_either_spelling(book: Path, browser: Browser) -> None:
 
 
 def test_the_welcome_page_has_its_equation(book: Path, browser: Browser) -> None:
+    """Also where MathJax once stored that it needs a part that is not here."""
+    browser.open(book / "index.html")
+    browser.value("localStorage.setItem('MathJax-Menu-Settings', '{\"explorer\": true}')")
     browser.open(book / "index.html")
     assert browser.value(RENDERED) > 0
 

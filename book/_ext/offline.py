@@ -16,6 +16,8 @@ from sphinx.application import Sphinx
 # tex-svg.js carries its own glyphs; the extensions are what it fetches by need, beside itself.
 MATHJAX = ("LICENSE", "es5/tex-svg.js", "es5/input/tex/extensions")
 SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
+# Settings that ask for parts of MathJax that are not copied: it would wait for them for ever.
+MENU = 'try { localStorage.removeItem("MathJax-Menu-Settings"); } catch {}'
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
@@ -45,7 +47,8 @@ def leave_out_thebe(
 
 
 def setup(app: Sphinx) -> None:
-    """Register the hooks, and the line for the search."""
+    """Register the hooks, and the lines for the search and for MathJax."""
     app.add_js_file(None, body=SEARCH)
+    app.add_js_file(None, body=MENU)
     app.connect("html-page-context", leave_out_thebe, priority=900)
     app.connect("build-finished", copy_mathjax)

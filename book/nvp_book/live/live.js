@@ -149,6 +149,7 @@ function followTheme(host, changed) {
       // A notebook's cell that ran again has made another one.
       observer.disconnect();
       system.removeEventListener("change", follow);
+      removeEventListener("beforeprint", follow);
       return;
     }
     const theme = isDark() ? "dark" : "light";
@@ -160,6 +161,7 @@ function followTheme(host, changed) {
   observer.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   system.addEventListener("change", follow);
+  addEventListener("beforeprint", follow); // window.print() tells no observer before it prints
   follow();
 }
 
