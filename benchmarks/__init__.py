@@ -1,1 +1,1 @@
-"""This project against its peers: `python -m benchmarks.realnvp` and `.pixelrnn`."""
+"""This project against its peers, and its families beside each other: see README.md."""

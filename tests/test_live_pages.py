@@ -397,7 +397,11 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
     first = [levels(figure, f".drawing:nth-child({i + 1}) canvas") for i in range(6)]
     assert all(torch.equal(image[:14], digit[:14]) for image in first)
     assert len({image.numpy().tobytes() for image in first}) > 3
+    spoken = "root.querySelector('.status').role"
+    assert figure.value(spoken) is None  # nobody asked for anything yet
     figure.click(".drawing:nth-child(3)")
+    figure.value("void root.querySelector('.drawing').focus()")
+    assert figure.value(spoken) == "status"
     assert torch.equal(levels(figure, ".square canvas"), first[2])
     (shown,) = re.findall(r"Upper half: ([\d.]+) nats\. Completion 3: ([\d.]+) nats", figure.status)
     told = r": (no )?ink, ([\d.]+) nats; ink had probability (\d\.\d+)"

@@ -20,8 +20,8 @@ chmod 755 "$work"
 export PYTHONPATH=$work/checkout OMP_NUM_THREADS=1
 # In the usual place: within a job Snakemake drops the variables of Slurm, SLURM_CONF among them.
 settings=/etc/slurm
-if [ -e $settings/slurm.conf ]; then
-  echo "there is a Slurm here already: $settings/slurm.conf" >&2
+if [ -e $settings/slurm.conf ] || [ -e $settings/gres.conf ] || [ -e $settings/cgroup.conf ]; then
+  echo "there is a Slurm here already: see $settings" >&2
   exit 1
 fi
 daemons=(slurmd slurmctld munged)

@@ -112,8 +112,10 @@ function buildCompletion(root) {
     card.append(canvas, label);
     return { canvas, label, card };
   });
-  const status = make("p", { class: "status", role: "status" });
+  const status = make("p", { class: "status" });
   board.node.append(status);
+  // What the page draws by itself is not read aloud; what its reader asks for is.
+  root.addEventListener("focusin", () => status.setAttribute("role", "status"), { once: true });
   const time = make("p", { class: "time" });
   root.append(
     make("div", { class: "controls" }, pens, clear, digit, again),
