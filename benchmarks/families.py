@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.processes import HERE, machine
-from nvp.config import RunConfig, load_config
 from nvp.data import EMBEDDED, load
 from nvp.files import write_text
-from nvp.paths import repository_root
+from nvp.ledger import runs
+from nvp.model.protocol import ImageModel
 from nvp.training.allocator import keep_freed_memory
-from nvp.training.loop import training_step
-from nvp.training.state import begin
 
-CONFIGS = (
+RUNS = (
     "fashion-mnist-gaussian",
     "fashion-mnist-vae",
     "fashion-mnist-gan",
@@ -34,44 +32,37 @@ CONFIGS = (
 )
 BATCH, REPEATS = 64, 5
 
-Work = tuple[Callable[[], object], int]  # what to call, and for how many images
 
-
-def prepare(config: RunConfig, images: Tensor) -> dict[str, Work]:
-    """The work to time, each for so many images: training, scoring (no GAN) and sampling."""
-    state = begin(config, torch.device("cpu"), len(images))
-    model, settings, few = state.average, config.training, images[:BATCH]
-    work: dict[str, Work] = {"train": (lambda: training_step(state, few, settings, 0), BATCH)}
-    if model.fitted_in_closed_form:
-        work["train"] = (lambda: state.model.initialise(images), len(images))
+def prepare(model: ImageModel, images: Tensor) -> dict[str, Callable[[], object]]:
+    """The work to time: scoring `images` (no GAN) and sampling as many."""
+    work: dict[str, Callable[[], object]] = {"sample": lambda: model.sample(len(images))}
     if model.likelihood != "none":
-        work["score"] = (lambda: model.log_prob(few), BATCH)
-    work["sample"] = (lambda: model.sample(BATCH), BATCH)
-    model.eval()
+        work["score"] = lambda: model.log_prob(images)
     return work
 
 
+@torch.no_grad()
 def measure() -> dict[str, Any]:
     """Seconds of each repeat, divided by the images that it took; the families take turns.
 
-    The first call of everything is not counted. A Gaussian trains on all images at once.
+    The first call of everything is not counted.
     """
-    images = load(EMBEDDED, "train").images
-    configs = {name: load_config(repository_root() / f"configs/{name}.yaml") for name in CONFIGS}
-    work = {name: prepare(config, images) for name, config in configs.items()}
+    conditions = machine()  # before any load of its own
+    images = load(EMBEDDED, "test").images[:BATCH]
+    recorded = runs()
+    work = {name: prepare(recorded[name].load_model(), images) for name in RUNS}
     times: dict[str, dict[str, list[float]]] = {
         name: {what: [] for what in those} for name, those in work.items()
     }
     for turn in range(REPEATS + 1):
         for name, those in work.items():
-            for what, (call, count) in those.items():
+            for what, call in those.items():
                 started = time.process_time()
-                with torch.set_grad_enabled(what == "train"):
-                    call()
+                call()
                 took = time.process_time() - started
                 if turn:
-                    times[name][what].append(took / count)
-    return {"batch": BATCH, "machine": machine(), "seconds_an_image": times}
+                    times[name][what].append(took / BATCH)
+    return {"batch": BATCH, "machine": conditions, "seconds_an_image": times}
 
 
 def main(arguments: list[str] | None = None) -> None:

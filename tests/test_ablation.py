@@ -67,6 +67,7 @@ def test_recorded_runs_are_not_made_again(small: Ablation, tmp_path: Path, monke
     jobs = [("plain", 0), ("plain", 1), ("wide", 0), ("wide", 1)]
     assert [(r.variant, r.seed) for r in rows] == jobs
     assert all(r.steps == 2 and math.isfinite(r.test) and r.standard_error > 0 for r in rows)
+    assert {r.precision for r in rows} <= {"fp32", "bf16"}
     for r in rows:  # two steps, each with a row of the log
         losses = list(map(float, r.curve.split()))
         assert losses == pytest.approx([r.train_halfway, r.train], abs=1e-4)

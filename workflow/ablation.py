@@ -49,6 +49,7 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
         train(config, folder, device="cpu")
         trained = load_run(Path(folder), device="cpu")
         log = read_log(RunFolder(Path(folder)).log)
+    assert trained.training is not None  # no recorded run
     test = scored_images(trained, "test")
     score = evaluate(trained.model, test, batch_size=config.evaluation.batch_size)
     last = log[-1]
@@ -70,6 +71,7 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
         torch=machine.torch,
         finished=datetime.now(UTC).date().isoformat(),
         curve=" ".join(f"{row['bits_per_dim']:.4f}" for row in log),
+        precision=trained.training.header.precision.value,
     )
 
 

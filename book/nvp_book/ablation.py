@@ -90,6 +90,7 @@ class VariantRun(Section):
     torch: str
     finished: str  # UTC date
     curve: str = ""
+    precision: str = ""  # of the networks; empty: not noted
 
 
 def load_ablation(path: Path = BOOK_FILE) -> Ablation:
