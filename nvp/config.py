@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import re
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -28,7 +27,7 @@ from nvp.baselines.gan import GANConfig
 from nvp.baselines.gaussian import GaussianConfig
 from nvp.baselines.vae import VAEConfig
 from nvp.errors import NVPError
-from nvp.files import write_text
+from nvp.files import read_yaml, write_text
 from nvp.flows.config import RealNVPConfig
 from nvp.model.config import Family, ModelConfig, Section
 from nvp.model.custom import build, import_family, is_path
@@ -287,48 +286,6 @@ def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
 def _guess(word: str, valid: list[str]) -> str:
     close = get_close_matches(word, valid, n=1)
     return f" did you mean `{close[0]}`?" if close else ""
-
-
-_NUMBERS = {
-    "int": r"[-+]?(0|[1-9][0-9]*)$",
-    "float": r"[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))$"
-    r"|\.(nan|NaN|NAN)$",
-}
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which PyYAML takes the last.
-
-    Decimal numbers are those of YAML 1.2. PyYAML would take 4:30 for 270, and 010 for 8.
-    """
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        keys: list[Any] = [key.value for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                mark = node.value[i][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=mark)
-        return node
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in those if tag.split(":")[-1] not in _NUMBERS]
-    for first, those in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _kind, _pattern in _NUMBERS.items():
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list("-+.0123456789")
-    )
-
-
-def read_yaml(text: str) -> Any:
-    """The plain values of a text. Raises `ValueError`, in one line, where it is not YAML."""
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        fault = " ".join(str(error).split())
-        raise ValueError(fault.replace(' in "<unicode string>",', " at")) from error
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

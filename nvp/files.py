@@ -1,4 +1,4 @@
-"""Files that outlive a full disk or a lost machine, and folders that one process writes to.
+"""Files that outlive a full disk or a lost machine, folders that one process writes to, and YAML.
 
 Every write goes to a file beside the target, is flushed to disk, and then takes its place.
 """
@@ -10,12 +10,16 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from nvp.errors import NVPError
 
@@ -152,3 +156,45 @@ def locked(folder: Path) -> Iterator[None]:
                 if os.listdir(folder) == [LOCK]:
                     path.unlink()
                     folder.rmdir()
+
+
+_NUMBERS = {
+    "int": r"[-+]?(0|[1-9][0-9]*)$",
+    "float": r"[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))$"
+    r"|\.(nan|NaN|NAN)$",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which PyYAML takes the last.
+
+    Decimal numbers are those of YAML 1.2. PyYAML would take 4:30 for 270, and 010 for 8.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys: list[Any] = [key.value for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                mark = node.value[i][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=mark)
+        return node
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in those if tag.split(":")[-1] not in _NUMBERS]
+    for first, those in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list("-+.0123456789")
+    )
+
+
+def read_yaml(text: str) -> Any:
+    """The plain values of a text. Raises `ValueError`, in one line, where it is not YAML."""
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        fault = " ".join(str(error).split())
+        raise ValueError(fault.replace(' in "<unicode string>",', " at")) from error

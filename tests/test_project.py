@@ -153,7 +153,8 @@ def test_no_path_of_a_machine_is_kept() -> None:
 def test_a_file_is_one_idea() -> None:
     for folder, longest in (("nvp", 350), ("book/nvp_book", 350), ("tests", 500)):
         lengths = {p: p.read_bytes().count(b"\n") for p in (ROOT / folder).rglob("*.py")}
-        assert not {path for path, length in lengths.items() if length > longest}
+        long = [str(path) for path, length in lengths.items() if length > longest]
+        assert not long, f"over {longest} lines, split it: {long}"
 
 
 def test_the_example_of_the_readme_runs() -> None:
@@ -182,7 +183,7 @@ def test_a_chapter_is_recorded_as_it_is_written(source: Path) -> None:
         for half in (source, recorded)
     ]
     assert halves[0] == halves[1], f"{recorded.name} is behind {source.name}; {run}"
-    assert recorded.stat().st_size < 1_000_000
+    assert recorded.stat().st_size < 1_000_000, "1 MB or more: plot fewer points, or smaller images"
     code = [cell for cell in cells(recorded) if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "a cell was never run"
 

@@ -16,9 +16,9 @@ from typing import Self
 
 from pydantic import Field
 
-from nvp.config import RunConfig, load_config, read_yaml
+from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError, first_fault
-from nvp.files import read, write_text
+from nvp.files import read, read_yaml, write_text
 from nvp.model.config import Section
 from nvp.paths import repository_root, results_root
 

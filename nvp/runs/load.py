@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from nvp.config import RunConfig, differences, load_config, read_yaml
+from nvp.config import RunConfig, differences, load_config
 from nvp.data.splits import TrainingData, shuffled, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
+from nvp.files import read_yaml
 from nvp.likelihood import reestimate_statistics
 from nvp.model.custom import is_path
 from nvp.model.protocol import ImageModel, batch_norms, use_channels_last

@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nvp.config import RunConfig, load_config, read_yaml
+from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError, first_fault
-from nvp.files import read
+from nvp.files import read, read_yaml
 from nvp.model.config import Section
 from nvp.paths import repository_root, results_root
 
