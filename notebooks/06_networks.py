@@ -603,7 +603,7 @@ collected = linecache.getlines(Flow.forward.__code__.co_filename)
 assert 90 < sum(bool(line.strip()) for line in collected) < 110
 
 # %% [markdown]
-# ````{dropdown} The package's version of `sample`
+# ````{dropdown} The package's sampling
 # ```{literalinclude} ../nvp/flows/realnvp.py
 # :pyobject: RealNVP.sample
 # :dedent: 4

@@ -45,6 +45,10 @@ SCROLLING = (
 )
 THEME = "document.documentElement.dataset.theme"
 BROKEN_IMAGES = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
+# A fence whose title holds a backtick is none: it stays text, and what follows becomes code.
+BROKEN_FENCES = (
+    "[...document.querySelectorAll('.bd-article p')].filter(p => /^```/.test(p.innerText)).length"
+)
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -83,6 +87,7 @@ def test_a_page_needs_no_network_and_fits_a_phone(book: Path, browser: Browser, 
     assert [url for url in browser.requests() if not url.startswith(("file:", "data:"))] == []
     assert browser.errors() == []
     assert browser.value(BROKEN_IMAGES) == []
+    assert browser.value(BROKEN_FENCES) == 0
     assert browser.value(BROKEN_EQUATIONS) == 0
     assert browser.value(RENDERED) == browser.value(EQUATIONS)
     assert browser.value(f"{MUTE}.length") == 0

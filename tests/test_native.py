@@ -67,6 +67,23 @@ def test_threads_change_no_bit_and_there_are_no_second_derivatives(source, run, 
         torch.autograd.grad(total, values[0], create_graph=True)
 
 
+@pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
+def test_transforms_take_the_plain_form(kind: str) -> None:
+    class Score(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = randomised(PixelRNN(config(kind)))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.model.log_prob(images).sum()
+
+    score, images = Score(), noise(2, 1, 3, 4, levels=2)
+    weights = dict(score.named_parameters())
+    found = torch.func.grad(torch.func.functional_call, argnums=1)(score, weights, images)
+    score(images).backward()
+    assert all(torch.allclose(found[name], p.grad, atol=1e-5) for name, p in weights.items())
+
+
 def test_compiling_is_no_time_of_training(monkeypatch) -> None:
     before = loop._clock()
     monkeypatch.setattr(native, "_seconds", [*native._seconds, 60.0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import OUTPUTS, VARIANTS, config, generator, noise, randomised
+from pixels import OUTPUTS, VARIANTS, config, generator, noise, randomised, small_flow
 from tiny import refusal, two_threads
 from torch import Tensor
 
@@ -141,6 +141,17 @@ def test_a_layer_that_sampling_does_not_know_is_refused() -> None:
     model.layers[0].core = WithElu(8, 4, 1, 3)
     with refusal("sampling does not know the layer WithElu"):
         model.sample(1)
+    twice = {"parameters_of": lambda self, *given: 2 * PixelRNN.parameters_of(self, *given)}
+    with refusal("sampling does not know the layer Twice"):
+        type("Twice", (PixelRNN,), twice)(config("pixelcnn")).sample(1)
+
+
+def test_memory_that_is_not_initialised_is_refused_where_masks_would_be() -> None:
+    with torch.device("meta"):
+        flow, model = small_flow(), PixelRNN(config("pixelcnn"))
+    assert flow.to_empty(device="cpu").device.type == "cpu"
+    with refusal("to_empty leaves first.mask random"):
+        model.to_empty(device="cpu")
 
 
 BINARY, COLOURED = {"levels": 2}, {"levels": 256}

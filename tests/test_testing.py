@@ -90,6 +90,11 @@ def lukewarm(_: Histogram, options: dict[str, Any]) -> None:
     check_temperature(options.pop("temperature", 1.0))
 
 
+def hot(_: Histogram, options: dict[str, Any]) -> None:
+    """Uniform samples whatever the weights are, but at other temperatures."""
+    options["temperature"] = {1.0: 1e3}.get(given := options.get("temperature", 1.0), given)
+
+
 def demanding(model: Histogram, n: int, **options: Any) -> Tensor:
     """Samples, and asks for a generator."""
     images = Histogram.sample(model, n, **options)
@@ -128,7 +133,7 @@ def sequential(p: Tensor, images: Tensor) -> Tensor:
 def indefinite(p: Tensor, images: Tensor) -> Tensor:
     """Has no number for images that are uniform noise."""
     wild = images.float().flatten(1).var(dim=1) > 0.9
-    return p.masked_fill(wild, math.nan) if len(images) > 8 else p
+    return p.masked_fill(wild, math.nan) if len(images) > 64 else p
 
 
 class InFloat32(Histogram):
@@ -209,6 +214,13 @@ def test_a_mistake_in_a_model_is_named(mistake: Callable[[], Any], complaint: st
     labels = torch.arange(8) % 3 if model.num_classes else None
     with pytest.raises((AssertionError, NVPError, AttributeError), match=complaint):
         check_model(model, images, labels)
+
+
+def test_samples_that_ignore_the_weights_are_named() -> None:
+    """Near weights of 0 they would be frequent enough."""
+    model = uniform(but(acting(hot), image_shape=(1, 2, 2)))
+    with pytest.raises(AssertionError, match="samples are not as frequent"):
+        check_model(model, images_of(model))
 
 
 class Conditional(Histogram):

@@ -142,6 +142,8 @@ POINTS = torch.randn(2, 2, 3, generator=generator())
 @pytest.mark.parametrize(
     ("mistake", "complaint"),
     [
+        (changed(lambda z, log_det: z), "f does not return two tensors"),
+        (changed(as_it_is, lambda x, log_det: (x, 0)), "the inverse does not return two tensors"),
         (changed(half), "the log-determinants of the two directions differ"),
         (changed(half, half), "the log-determinant is off by"),
         (changed(lambda z, log_det: (z, log_det[0])), r"the log-determinants of f are \(\)"),

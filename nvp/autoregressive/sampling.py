@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, get_args
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 from torch.nn import functional as F
 
 from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
-from nvp.autoregressive.layers import Core, ResidualLayer
+from nvp.autoregressive.layers import Core, Head, ResidualLayer
 from nvp.autoregressive.lstm import lstm_cell
 from nvp.autoregressive.masked_conv import MaskedConv2d
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
@@ -46,8 +46,8 @@ def fill(
     """A copy of uint8 `images`, (N, C, H, W), with all rows from `first_row` on drawn anew.
 
     `biases` holds a map (N, `bias_maps(config)`, H, W) for each layer, which its core adds (section
-    3.6). The layers' `forward` is not called. Raises `NVPError` for a core with a `forward` of its
-    own, and for a temperature below 1e-6.
+    3.6). The layers' `forward` is not called. Raises `NVPError` for a part with a `forward`, or a
+    model with a `parameters_of`, of its own, and for a temperature below 1e-6.
     """
     check_temperature(temperature, LEAST_TEMPERATURE)
     device, images = images.device, images.to(model.first.weight.device, copy=True)
@@ -91,6 +91,7 @@ class _Pixels:
     """All layers of a network, one pixel at a time, in raster order."""
 
     def __init__(self, model: PixelRNN, shape: Size, biases: list[Tensor] | None) -> None:
+        _check_known(model)
         self.model = model
         self.first = _Conv(model.first, shape)
         self.layers = [
@@ -237,14 +238,26 @@ class _DiagonalBiLSTM:
         return lstm_cell(torch.addmm(torch.addmm(gates, beside, left), above, up), c)
 
 
+def _check_known(model: PixelRNN) -> None:
+    from nvp.autoregressive.pixelrnn import PixelRNN  # which imports this file
+
+    kinds = (nn.ModuleList, MaskedConv2d, Head, ResidualLayer, *get_args(Core))
+    known = [kind.forward for kind in kinds]
+    wholes = (model.first, *model.layers, model.head)
+    parts: list[nn.Module] = [part for whole in wholes for part in whole.modules()]
+    unknown = [part for part in parts if type(part).forward not in known]
+    if type(model).parameters_of is not PixelRNN.parameters_of:
+        unknown.append(model)
+    if unknown:
+        raise NVPError(
+            f"sampling does not know the layer {type(unknown[0]).__name__}: override `sample`, and "
+            "draw by nvp.testing.fill_by_definition"
+        )
+
+
 def _core(
     core: Core, shape: Size, bias: Tensor | None
 ) -> _PixelCNNBlock | _RowLSTM | _DiagonalBiLSTM:
-    if type(core).forward not in [known.forward for known in get_args(Core)]:
-        raise NVPError(
-            f"sampling does not know the layer {type(core).__name__}: override `sample`, and draw "
-            "by nvp.testing.fill_by_definition"
-        )
     match core:
         case PixelCNNBlock():
             return _PixelCNNBlock(core, shape, bias)

@@ -45,12 +45,13 @@ def compiled(source: Path, what: str) -> bool:
 
 
 def wanted() -> bool:
-    """Whether operators may be used. The variable NVP_PLAIN=1 says no to all of them.
+    """Whether operators may be used: not within transforms of `torch.func`, such as `jacrev`.
 
-    It is there to compare, to debug, and for what the operators lack: second derivatives, the
-    transforms of `torch.func`, such as `grad` and `vmap`, and `torch.export`.
+    The variable NVP_PLAIN=1 says no to all of them. It is there to compare, to debug, and for what
+    the operators lack: second derivatives and `torch.export`.
     """
-    return os.environ.get("NVP_PLAIN", "") != "1"
+    plain = os.environ.get("NVP_PLAIN", "") == "1"
+    return not (plain or torch._C._are_functorch_transforms_active())
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

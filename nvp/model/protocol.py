@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from numbers import Integral
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Self
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,12 @@ class ImageModel(nn.Module, ABC):
         So compile a method, as by `torch.compile(model.loss)`: `torch.compile(model)` does nothing.
         """
         raise NVPError("a model is not called: use log_prob(images), loss(images) or sample(n)")
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """As PyTorch's; raises `NVPError` where it would lose what the state dict does not hold."""
+        if lost := {name for name, _ in self.named_buffers()} - self.state_dict().keys():
+            raise NVPError(f"to_empty leaves {min(lost)} random: build the model on its device")
+        return super().to_empty(device=device, recurse=recurse)
 
     def log_prob(
         self,

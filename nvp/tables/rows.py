@@ -49,7 +49,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run]) -> Table:
         )
     caption = (
         "Bits/dim or, for binarised MNIST, nats; test images for CIFAR-10 and MNIST, validation "
-        f"images for the others. {UNVERIFIED} unverified. Parameters, memory and budget are of the "
+        f"images for the others. {UNVERIFIED} unverified. Parameters, memory and steps are of the "
         "configuration. (One that sets minutes alone has the steps of its run.) Parameters are "
         "counted, with those that the masks of a Pixel RNN hide. Memory and hours are estimates "
         "for one GPU of 80 GB, and were not measured. Memory is that of weights, gradients, "
@@ -58,7 +58,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run]) -> Table:
         f"{FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, and its counted operations, at "
         f"{SECONDS_AN_OPERATION * 1e6:.0f} microseconds each."
     )
-    header = ("row", "published", "this code", "parameters", "memory", "budget")
+    header = ("row", "published", "this code", "parameters", "memory", "steps (hours)")
     return Table(caption, header, lines)
 
 
@@ -77,4 +77,4 @@ def _length(config: RunConfig, cost: Cost, run: Run | None) -> str:
     steps = config.training.steps or (run.record.steps if run is not None else None)
     if steps is None:
         return f"{config.training.minutes:.0f} minutes, its budget"
-    return f"{steps:,} steps, {cost.hours(steps):.1f} h"
+    return f"{steps:,} ({cost.hours(steps):.1f})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,19 +18,20 @@ def check_bijection(
 ) -> None:
     """Check `f` at the points `x`, (N, ...), in float64 and evaluation mode; give two or more.
 
-    The inverse must undo f, and the log-determinant, (N,), must be that of the autograd Jacobian.
-    Each point must be mapped independently of the others, and the same each time. The inverse must
-    need nothing that the last forward pass left behind. The gradients of z and of the
-    log-determinant must agree with finite differences. With `gradients` every parameter must have a
-    gradient: pass False if some matter only at other points. Weights and statistics of batch norms
-    are moved away from their first values, which hide mistakes. `y` is the condition, (N, K). The
-    check takes a copy, and raises `AssertionError` with one line. An error of f's own goes through.
+    f must keep the shape. The inverse must undo f, and the log-determinant, (N,), must be that of
+    the autograd Jacobian. Each point must be mapped independently of the others, and the same each
+    time. The inverse must need nothing that the last forward pass left behind. The gradients of z
+    and of the log-determinant must agree with finite differences. With `gradients` every parameter
+    must have a gradient: pass False if some matter only at other points. Weights and statistics of
+    batch norms are moved away from their first values, which hide mistakes. `y` is the condition,
+    (N, K). The check takes a copy, and raises `AssertionError` with one line. An error of f's own
+    goes through.
     """
     check_parts(f)
     f = moved(f).double().eval()
     given, y = x.detach().double(), None if y is None else y.double()
     x = given.clone()
-    z, log_det = f(x, y)
+    z, log_det = _two_tensors("f", f(x, y))
     require(torch.equal(x, given), "f changes the points that it is given")
     require(z.shape == x.shape, f"f maps shape {tuple(x.shape)} to {tuple(z.shape)}")
     require(z.dtype is x.dtype, f"f maps {x.dtype} to {z.dtype}")
@@ -36,7 +39,7 @@ def check_bijection(
     require(log_det.dtype is x.dtype, f"log-determinants of f are {log_det.dtype}, not {x.dtype}")
     before = z.clone()
     f(x.flip(0), None if y is None else y.flip(0))  # of which the inverse must need nothing
-    back, log_det_back = f.inverse(z, y)
+    back, log_det_back = _two_tensors("the inverse", f.inverse(z, y))
     require(torch.equal(z, before), "the inverse changes the points that it is given")
     for whose, found in (("f", log_det), ("the inverse", log_det_back)):
         shape = tuple(found.shape)
@@ -66,6 +69,12 @@ def check_bijection(
         (mixed + log_det.sum()).backward()
         check_gradients(f)
     _check_slope(f, x, y)
+
+
+def _two_tensors(whose: str, found: Any) -> tuple[Tensor, Tensor]:
+    pair = isinstance(found, tuple) and [isinstance(part, Tensor) for part in found] == [True, True]
+    require(pair, f"{whose} does not return two tensors, the points and the log-determinants")
+    return found
 
 
 def _check_slope(f: Bijection, x: Tensor, y: Tensor | None) -> None:

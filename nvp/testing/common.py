@@ -16,13 +16,13 @@ from nvp.model.protocol import batch_norms
 TOLERANCE = 1e-11  # in float64
 
 
-def moved(module: Any) -> Any:
-    """A copy with noise added to all parameters and to the statistics of batch norms."""
+def moved(module: Any, size: float = 0.1) -> Any:
+    """A copy with noise of this `size` added to parameters and statistics of batch norms."""
     module = copy.deepcopy(module)
     generator = seeded()
 
     def noise(like: Tensor) -> Tensor:
-        return 0.1 * torch.randn(like.shape, generator=generator).to(like)
+        return size * torch.randn(like.shape, generator=generator).to(like)
 
     with torch.no_grad():
         for parameter in module.parameters():

@@ -47,7 +47,7 @@ def plot_years(facts: Published) -> None:
             theirs = [(f, models[f.model]) for f in printed if models[f.model].family == family]
             points += _plot_family(ax, theirs, COLOURS[family], LINES[family])
         ax.set(title=DATA[data], ylabel="bits/dim")
-        ax.margins(y=0.1)
+        ax.margins(y=0.15)
     axes[-1].set(xlim=(2013.5, 2027), xticks=range(2014, 2027))
     lines = [
         Line2D([], [], color=colour, ls=LINES[family], label=APPROACHES[family])
