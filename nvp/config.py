@@ -3,13 +3,11 @@
 `model.family` chooses the model: one of `FAMILIES`, or one of your own (`nvp.model.custom`).
 """
 
-from __future__ import annotations
-
 import math
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
@@ -114,7 +112,7 @@ class TrainingConfig(Section):
     validate_minutes: float = Field(default=10.0, gt=0, allow_inf_nan=True)  # inf: at the end only
 
     @model_validator(mode="after")
-    def _has_a_budget_and_nothing_idle(self) -> TrainingConfig:
+    def _has_a_budget_and_nothing_idle(self) -> Self:
         if self.steps is None and self.minutes is None:
             raise ValueError("set steps, minutes or both: a run needs a budget")
         for name, users in OPTIMISERS_WITH.items():

@@ -3,8 +3,6 @@
 Every write goes to a file beside the target, is flushed to disk, and then takes its place.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import glob

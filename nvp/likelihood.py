@@ -1,7 +1,5 @@
 """Likelihoods in nats and in bits per dimension, and the scoring of a whole data set."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Notebooks run in other folders than scripts, so nothing here is relative.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Progress of long work: a bar on a terminal; elsewhere a line now and then."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -10,8 +10,6 @@ machines add in another order. That changes a float64 probability by about 1e-15
 only if it crosses a half, which is rare but not impossible.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The Diagonal BiLSTM of section 3.2, with the skewing of Figure 3."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """The layers between the first convolution and the output: residual layers and the head."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import pairwise

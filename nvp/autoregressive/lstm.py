@@ -1,7 +1,5 @@
 """The parts that both LSTM layers share: the gates of eq 3."""
 
-from __future__ import annotations
-
 import math
 
 import torch

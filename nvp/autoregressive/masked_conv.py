@@ -1,7 +1,5 @@
 """Masked convolutions: masks A and B of section 3.4 (Figure 2, right)."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, get_args
 

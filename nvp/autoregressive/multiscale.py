@@ -1,7 +1,5 @@
 """The multi-scale Pixel RNN of section 3.6."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The distribution of one sub-pixel: a softmax over its levels, or a density (section 5.3)."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 

@@ -1,7 +1,5 @@
 """The residual block of the PixelCNN: section 3.5 and Figure 5, left."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -1,7 +1,5 @@
 """The Pixel RNN: the chain rule over sub-pixels, in the layers of Table 1."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import cast
 

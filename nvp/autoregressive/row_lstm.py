@@ -1,7 +1,5 @@
 """The Row LSTM of section 3.1."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -4,8 +4,6 @@ The layers call `scan`. Where `raster_lstm` cannot run, `scan` calls their plain
 which follows the paper's words more closely.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

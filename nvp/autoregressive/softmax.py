@@ -1,7 +1,5 @@
 """The compiled softmax of a sub-pixel at its level: `softmax.cpp`, with its own backward pass."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

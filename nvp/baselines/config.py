@@ -1,7 +1,5 @@
 """Settings that models with convolutions of stride 2 share."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 from pydantic import model_validator

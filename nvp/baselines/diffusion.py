@@ -3,8 +3,6 @@
 Sections and appendices below are those of "Variational Diffusion Models", arXiv 2107.00630.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator
 from itertools import pairwise
@@ -42,7 +40,7 @@ class DiffusionConfig(StridedConfig, family="diffusion"):
             raise ValueError(f"gamma_0 = {self.gamma_0} must be below gamma_1 = {self.gamma_1}")
         return self
 
-    def build(self) -> Diffusion:
+    def build(self) -> "Diffusion":
         return Diffusion(self)
 
 

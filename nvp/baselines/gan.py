@@ -1,7 +1,5 @@
 """A generative adversarial network: samples, and no likelihood at all."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -23,7 +21,7 @@ class GANConfig(StridedConfig, family="gan"):
 
     latent: Width = 64
 
-    def build(self) -> GAN:
+    def build(self) -> "GAN":
         return GAN(self)
 
 

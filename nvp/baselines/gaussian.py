@@ -1,10 +1,8 @@
 """A full-covariance Gaussian over the logits of dequantised images: a baseline for any flow."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -34,11 +32,11 @@ class GaussianConfig(ModelConfig, family="gaussian"):
     num_classes: Literal[0] = 0
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
 
-    def build(self) -> Gaussian:
+    def build(self) -> "Gaussian":
         return Gaussian(self)
 
     @model_validator(mode="after")
-    def _covariance_fits(self) -> GaussianConfig:
+    def _covariance_fits(self) -> Self:
         size = math.prod(self.image_shape)
         if size > MOST_DIMENSIONS:
             raise ValueError(

@@ -1,7 +1,5 @@
 """A variational auto-encoder with a proper distribution over discrete pixels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -23,7 +21,7 @@ class VAEConfig(StridedConfig, family="vae"):
 
     latent: Width = 32
 
-    def build(self) -> VAE:
+    def build(self) -> "VAE":
         return VAE(self)
 
 

@@ -1,7 +1,5 @@
 """`nvp data`: which sets are here, getting others, making one's own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The terminal: errors as one line, and tables as wide as it is."""
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

@@ -1,7 +1,5 @@
 """The data sets: here, to download, or for a user to bring."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

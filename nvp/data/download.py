@@ -1,7 +1,5 @@
 """Fetch a published data set, check it, and only then put it in place."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io

@@ -3,8 +3,6 @@
 Headers are compared with sizes. Pixels of IDX and .npy files are not read before they are used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import struct

@@ -12,8 +12,6 @@ The embedded set is always read from the repository itself. Pixels of binary ima
 names of its classes, `FASHION_CLASSES`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

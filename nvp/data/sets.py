@@ -6,8 +6,6 @@ classes as integers, (N,), or attributes as floats, (N, K). `nvp data import` wr
 folders. `nvp.data.named` says where the sets with a name lie.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

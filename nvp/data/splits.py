@@ -1,7 +1,5 @@
 """Which images a run trains on, and which it is validated with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

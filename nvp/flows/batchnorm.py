@@ -4,8 +4,6 @@ Per channel, x -> (x - mean) / sqrt(variance + epsilon), epsilon = 1e-4: a diago
 log-determinant is -1/2 log(variance + epsilon) for every scalar that it moved (eqs 17 and 18).
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 import torch

@@ -1,7 +1,5 @@
 """Bijections f: X -> Z, their inverses g, and their composition (sections 3.1 and 3.5)."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import cast

@@ -1,7 +1,5 @@
 """Affine coupling layers, with a checkerboard or a channel-wise mask (sections 3.2 to 3.4)."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from enum import StrEnum
 from typing import ClassVar

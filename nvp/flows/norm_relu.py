@@ -1,7 +1,5 @@
 """The compiled norm and rectifier of the networks: `norm_relu.cpp`, with its own backward pass."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From [0, 1) to the real line: the logit of section 4.1."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from torch import Tensor

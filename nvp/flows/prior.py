@@ -1,7 +1,5 @@
 """Priors p_Z over latents z, (N, ...). The paper uses a unit Gaussian, and allows others."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from enum import StrEnum

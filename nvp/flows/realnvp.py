@@ -1,7 +1,5 @@
 """Real NVP for images: the multi-scale flow of section 3.6, and the model around it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext

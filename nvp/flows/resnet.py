@@ -4,8 +4,6 @@ The paper says: convolutional residual networks with rectifiers, batch norm, wei
 skip connections to the output (sections 3.4, 3.7, 4.1).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import ClassVar, cast

@@ -5,8 +5,6 @@ bottom-right. For several channels two orders agree with it, and the official co
 third. Each is a permutation of the sub-pixels, so its log-determinant is 0.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 import torch.nn.functional as F

@@ -4,8 +4,6 @@ The couplings are those of the image model, with the two coordinates as two chan
 image. The paper does not name the data set of its figure 1; the three here are common ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Entering a trained run into the ledger: `nvp record`."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

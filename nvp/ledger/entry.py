@@ -3,13 +3,11 @@
 `run.json` is a `Record`; `nvp.runs.folder.RunFolder` names the other files.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -100,7 +98,7 @@ class Record(Section):
     film: tuple[int, ...] = ()  # images that each column of the filmstrip had seen
 
     @model_validator(mode="after")
-    def _has_one_of_two(self) -> Record:
+    def _has_one_of_two(self) -> Self:
         if (self.scores is None) == (self.draw is None):
             raise ValueError("give scores or draw, one of them")
         return self

@@ -4,8 +4,6 @@ They are made from fixed noise. All but the filmstrip are drawn in float64, so t
 make the same ones.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

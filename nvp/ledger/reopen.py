@@ -1,7 +1,5 @@
 """Going on with a run: from its checkpoint or, if it is recorded, from the weights it keeps."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from pathlib import Path

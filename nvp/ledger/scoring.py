@@ -1,7 +1,5 @@
 """Scores of a finished run: on images, and on fixed inputs that every machine agrees on."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Scoring every recorded weight again: `nvp verify`."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Helpers that keep parts of a model, or all of it, in full precision."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from operator import attrgetter

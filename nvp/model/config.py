@@ -3,8 +3,6 @@
 A `Width` is an integer from 1 to 65,536, and a `Depth` one from 1 to 256.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, TypeAlias, Unpack
 

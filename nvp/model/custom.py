@@ -10,8 +10,6 @@ in a folder on PYTHONPATH, or part of an installed package. To read such a confi
 that module, so read only those that you trust.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from inspect import isabstract
 

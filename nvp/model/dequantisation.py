@@ -3,8 +3,6 @@
 Section 4.1 of Real NVP, for every model that gives integers a density.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,8 +5,6 @@ loop slices, counts and moves images with labels like images alone, and takes th
 `images_and_labels`. Labels are attached only if the model is conditional.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -35,10 +33,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, which: slice | Tensor) -> Labelled:
+    def __getitem__(self, which: slice | Tensor) -> "Labelled":
         return Labelled(self.images[which], self.labels[which])
 
-    def to(self, device: torch.device) -> Labelled:
+    def to(self, device: torch.device) -> "Labelled":
         """The same on a device."""
         return Labelled(self.images.to(device), self.labels.to(device))
 

@@ -4,8 +4,6 @@ An operator is an optimisation: its caller has a plain form in PyTorch, for othe
 machines without a compiler.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import logging

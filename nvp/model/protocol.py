@@ -4,8 +4,6 @@ A model turns uint8 images into natural-log probabilities. So one loop can train
 (`nvp.training.loop`), one function can score them (`nvp.likelihood`), a table can compare them.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """The role of each parameter of a model. The optimiser asks for roles, never for names or types."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from torch import nn

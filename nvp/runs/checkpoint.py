@@ -5,8 +5,6 @@
 `clip_norm` and `weight_decay`, and the model's `dropout`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """The files of a run folder by name."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

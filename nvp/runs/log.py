@@ -5,8 +5,6 @@ Every row has `step`, `images` (seen so far), `minutes`, `rate` and `loss`. `los
 `validation` and `validation_batch_statistics`, where there, are bits/dim of the averaged model.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where a run was made: the machine, the versions, the commit of the code."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

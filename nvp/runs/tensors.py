@@ -1,7 +1,5 @@
 """Saving and loading without pickles: tensors in safetensors, all else in its JSON header."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from pathlib import Path

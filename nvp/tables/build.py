@@ -4,8 +4,6 @@ A cell is recorded (a run of this code, with its standard error), published (wit
 not run (with the command that would run it, and its needs).
 """
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """The card of a recorded run: `results/runs/NAME/README.md`, from the ledger alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import yaml

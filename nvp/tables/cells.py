@@ -1,7 +1,5 @@
 """A table in Markdown, and the text of its cells."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +31,7 @@ class Table:
         text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
         return f"{text}\n\n{self.caption}\n" if self.caption else text
 
-    def plain(self) -> Table:
+    def plain(self) -> "Table":
         """The same without marks of Markdown, for a terminal."""
 
         def strip(cell: str) -> str:
@@ -43,7 +41,7 @@ class Table:
 
         return self.changed(strip)
 
-    def changed(self, change: Callable[[str], str]) -> Table:
+    def changed(self, change: Callable[[str], str]) -> "Table":
         """The same, with the caption and every cell changed."""
         rows = [tuple(map(change, row)) for row in self.rows]
         return Table(change(self.caption), self.header, rows)

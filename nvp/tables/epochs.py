@@ -1,7 +1,5 @@
 """Scores after so many epochs: the runs on CIFAR-10, beside what others published for Real NVP."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from nvp.ledger.entry import Run

@@ -1,7 +1,5 @@
 """The two papers among the models before and after them: published figures only."""
 
-from __future__ import annotations
-
 from nvp.ledger.entry import Run
 from nvp.tables.cells import Table, cite, mark_note
 from nvp.tables.published import UNLIKE, Published

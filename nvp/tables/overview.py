@@ -1,7 +1,5 @@
 """Two tables of the ledger: scores beside published figures, and runs by machine."""
 
-from __future__ import annotations
-
 from nvp.data.named import NAMED
 from nvp.ledger.entry import Run
 from nvp.tables.cells import Table, cite, deviation, mark_note, minutes, score_cell, text

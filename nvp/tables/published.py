@@ -1,11 +1,9 @@
 """The figures that papers print: `results/published.yaml`."""
 
-from __future__ import annotations
-
 import functools
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -63,7 +61,7 @@ class Figure(Section):
     where: str
 
     @model_validator(mode="after")
-    def _has_one_unit(self) -> Figure:
+    def _has_one_unit(self) -> Self:
         if (self.bits_per_dim is None) == (self.nats is None):
             raise ValueError(f"{self.data}, {self.model}: give bits_per_dim or nats, one of them")
         return self
@@ -125,7 +123,7 @@ class Published(Section):
     curves: list[Curve]
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Published:
+    def _names_are_known(self) -> Self:
         for figure in self.figures:
             if figure.source not in self.sources:
                 raise ValueError(f"{figure.data}, {figure.model}: no source {figure.source}")

@@ -1,7 +1,5 @@
 """The parts of README.md that follow from the ledger: its pictures, and two of the tables."""
 
-from __future__ import annotations
-
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run
 from nvp.tables.cells import length, linked, score_cell

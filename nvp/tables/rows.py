@@ -1,7 +1,5 @@
 """Every row of the papers' tables: its published figure, what it costs, whether it was run."""
 
-from __future__ import annotations
-
 import json
 
 from nvp.config import RunConfig

@@ -1,7 +1,5 @@
 """A check that every bijection passes: `check_bijection`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

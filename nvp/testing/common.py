@@ -1,7 +1,5 @@
 """Parts that the checks of bijections and of models share."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from itertools import chain

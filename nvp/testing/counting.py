@@ -1,7 +1,5 @@
 """Distributions over so few images that all of them can be counted."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch

@@ -1,7 +1,5 @@
 """A check that every model of images passes: `check_model`."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math

@@ -1,7 +1,5 @@
 """The checks of `check_model` on probabilities: what they depend on, and samples by them."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Make glibc keep freed memory, in huge pages."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import mmap

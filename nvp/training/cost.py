@@ -5,8 +5,6 @@ seconds, however large it is. Meanwhile floating-point operations, operations of
 tensors that the backward pass keeps are counted. Memory and hours are estimates from these counts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -10,8 +10,6 @@ number of processes does not change what a run learns, and a checkpoint goes on 
 In a single process nothing here has an effect.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

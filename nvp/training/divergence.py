@@ -1,7 +1,5 @@
 """Losses that are not finite: where they come from, and a remedy."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

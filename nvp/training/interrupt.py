@@ -1,7 +1,5 @@
 """Stopping long work between two steps, with nothing lost."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """One training loop for every model."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass
@@ -39,7 +37,7 @@ def prepare(
     *,
     data_root: str | Path | None = None,
     device: str = "auto",
-) -> Job:
+) -> "Job":
     """Make a run ready to train in `folder`, from its checkpoint if it has one; write nothing.
 
     Raises `NVPError` for everything that can be refused: a configuration that is not the

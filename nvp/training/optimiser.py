@@ -1,7 +1,5 @@
 """From gradients to weights: the optimiser, its rate, and the average of the weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The status of a training run: how far it is, its score, and the time left."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from nvp.config import RunConfig

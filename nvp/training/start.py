@@ -1,7 +1,5 @@
 """Starting a run and going on with it, here or on another machine: `nvp train`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """Everything that the next training step depends on: begun, saved, and put back."""
 
-from __future__ import annotations
-
 import time
 import zlib
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """CelebA: the aligned images, the official split file and the attributes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """CIFAR-10's published batches, pickled or binary."""
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 import tarfile

@@ -4,8 +4,6 @@ Nothing is unpacked, so no name in an archive can lead anywhere. In a folder a l
 unless it leads to a file there. A tar with a link is refused; in a zip a link is unreadable.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io

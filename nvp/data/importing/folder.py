@@ -1,7 +1,5 @@
 """A folder of images, or an archive of one; subfolders are splits, then classes."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator

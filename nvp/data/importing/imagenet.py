@@ -5,8 +5,6 @@ The first has 49,999 validation images; the second, by Chrabaszcz, Loshchilov an
 with bits/dim on the other. The papers score the validation images, which become the split `test`.
 """
 
-from __future__ import annotations
-
 import re
 import zipfile
 from collections.abc import Iterator

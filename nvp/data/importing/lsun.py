@@ -1,7 +1,5 @@
 """LSUN's scenes: one database of image files for each category and split."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The options of `nvp data import`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 

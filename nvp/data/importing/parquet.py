@@ -1,7 +1,5 @@
 """Parquet files with a column of images, as data hubs serve them."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

@@ -1,7 +1,5 @@
 """From an image file to pixels: decoded within limits, turned upright, resized, cut."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

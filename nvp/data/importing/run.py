@@ -1,7 +1,5 @@
 """One import from beginning to end: find the reader, write the arrays, check, put in place."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A source of images in a fixed order, each with its split and its label."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Arrays that grow on disk, and the journal by which an import that was killed goes on."""
 
-from __future__ import annotations
-
 import json
 import os
 import time
