@@ -2,7 +2,10 @@
 
 import math
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -323,6 +326,14 @@ def test_a_folder_without_a_run_hides_no_recorded_run(tmp_path: Path, monkeypatc
         load_run("nothing")
     Path("mnist/config.yaml").touch()
     assert folders.find_run(Path("mnist")) == Path("mnist")
+    Path("mnist/config.yaml").rename("mnist/run.json")  # it has lost its configuration
+    assert folders.find_run(Path("mnist")) == Path("mnist")
+
+
+@pytest.mark.slow
+def test_streams_may_be_closed() -> None:
+    command = f"{shlex.quote(sys.executable)} -m nvp.cli --version 2>&- >&-"
+    assert subprocess.run(command, shell=True).returncode == 0
 
 
 def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:

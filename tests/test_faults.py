@@ -156,7 +156,9 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     ("arguments", "match"),
     [
         (("evaluate", "n" * 300), "n" * 300),
-        (("sample", "no run", "--out", ""), ". is a folder: name a file in it"),
+        (("sample", "no run", "--out", "."), ". is a folder: name a file in it"),
+        (("train", "tiny.yaml", "--run-folder", ""), "an argument is empty"),
+        (("train", "tiny.yaml", "--run-folder="), "an argument is empty"),
         (("sample", "no run", "--out", "a.jpg"), "a.jpg: samples are written as PNG"),
     ],
 )
@@ -288,8 +290,10 @@ def test_a_run_in_the_checkout_may_be_a_strangers(place: str, tmp_path: Path, mo
         (lambda t, h: (t, h | {"config": {"model": {"family": "this:Zen"}}}), "family=this:Zen"),
         (lambda t, h: (t, h | {"window": [[1.0]]}), "window"),
         (lambda t, h: ({n: t[n] for n in t if n != "noise"}, h), "no training state"),
-        (lambda t, h: (t | {"noise": t["noise"][:9]}, h), "is damaged (order or noise)"),
-        (lambda t, h: (t | {"order": t["order"] + 7}, h), "is damaged (order or noise)"),
+        (lambda t, h: (t | {"noise": t["noise"][:9]}, h), "is damaged (optimiser, order or noise)"),
+        (lambda t, h: (t | {"noise": 0 * t["noise"]}, h), "is damaged (optimiser, order or noise)"),
+        (lambda t, h: (t | {"order": t["order"] + 7}, h), "is damaged (optimiser, order or noise)"),
+        (lambda t, h: (t | {"optimiser.x/step": t["order"]}, h), "is damaged (optimiser, order or"),
     ],
 )
 def test_a_forged_checkpoint_is_one_line(forge: Any, match: str, pixel_home: Path) -> None:

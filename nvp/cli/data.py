@@ -31,8 +31,10 @@ def data_list(data_root: DataRoot = None) -> None:
         size = "x".join(map(str, (*sides, channels)))
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
     show_table(table)
+    root = chosen(data_root)
     typer.echo(
-        f"Data root: {chosen(data_root)}. Loading a set compares its checksums.\n"
+        f"Data root: {root}{', which is no folder' * (not root.is_dir())}. Loading a set compares "
+        "its checksums.\n"
         "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
         "book/own_images.md says more."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -129,7 +130,8 @@ def evaluate(
             scores = score(run, images, what, num_draws=num_draws, of_batches=of_batches)
             mean = summarise(scores, num_draws)
             figures = mean.cells(run.model.image_shape)
-            table.add_row(what, *figures, f"{mean.num_images:,}", str(num_draws))
+            noise = "none" if exact else str(num_draws)
+            table.add_row(what, *figures, f"{mean.num_images:,}", noise)
         show_table(table)
 
 
@@ -303,6 +305,8 @@ def verify(
 
 def main() -> None:
     """The entry point of the `nvp` command."""
+    nowhere = open(os.devnull, "w")  # noqa: SIM115, it stays open
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # None if closed: 2>&-
     faulthandler.enable()  # a damaged library ends the process; this says where
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):

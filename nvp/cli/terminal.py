@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ class OneLineErrors(TyperGroup):
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with one_line():
+            if any(re.fullmatch("(--[a-z-]+=)?", each) for each in arguments[1]):
+                raise NVPError("an argument is empty: is a variable of the shell not set?")
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:

@@ -82,12 +82,12 @@ def default_folder(name: str) -> Path:
 def find_run(folder: Path) -> Path:
     """`folder` itself, or the recorded run of that name. Raises `NVPError` where neither is there.
 
-    A folder with neither configuration nor checkpoint gives way to a recorded run.
+    A folder without configuration, checkpoint and record gives way to a recorded run.
     """
     here, recorded = RunFolder(folder), RunFolder(results_root() / "runs" / folder)
-    if here.config.is_file() or here.checkpoint.is_file():
+    if here.config.is_file() or here.checkpoint.is_file() or here.is_recorded:
         return folder
-    if recorded.config.is_file():
+    if recorded.config.is_file() or recorded.is_recorded:
         return recorded.path
     if folder.is_file():
         raise NVPError(f"{folder} is a file: name the folder of a run")

@@ -158,15 +158,19 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
     tensors, header = checkpoint.tensors, checkpoint.header
     load_weights(state.model, part("model", tensors), checkpoint.path)
     load_weights(state.ema, part("ema", tensors), checkpoint.path)
-    load_optimiser(state.optimiser, _names(state.model), part("optimiser", tensors))
     order = torch.arange(len(state.order))
     noise = state.noise.get_state()
-    if tensors["noise"].shape != noise.shape or not torch.equal(tensors["order"].sort()[0], order):
+    state.order = tensors["order"].to(order.dtype)
+    try:
+        if not torch.equal(state.order.sort()[0], order):
+            raise KeyError("order")
+        load_optimiser(state.optimiser, _names(state.model), part("optimiser", tensors))
+        state.noise.set_state(tensors["noise"].to(noise.dtype))
+    except (KeyError, RuntimeError) as error:
         raise NVPError(
-            f"{checkpoint.path} is damaged (order or noise): train anew in another --run-folder"
-        )
-    state.noise.set_state(tensors["noise"].to(noise.dtype))
-    state.order = tensors["order"]
+            f"{checkpoint.path} is damaged (optimiser, order or noise): train anew in another "
+            "--run-folder"
+        ) from error
     state.step, state.position = header.step, header.position
     state.minutes, state.validated = header.minutes, header.validated
     state.precision = header.precision

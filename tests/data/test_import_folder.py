@@ -139,7 +139,7 @@ def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
     write(tmp_path / "photos/CAMERA.PNG", encoded(pixels(6, 6)))
     made = imported(tmp_path / "photos")
     assert sum(made.images.values()) == 11
-    assert "2 other files are left out (.heic, .txt)" in made.summary()
+    assert "other files left out: 2 (.heic, .txt)" in made.summary()
 
 
 def test_the_smaller_side_is_resized_and_the_centre_cut(tmp_path: Path) -> None:

@@ -382,7 +382,7 @@ def test_a_column_of_plain_bytes_beside_another_and_other_files(tmp_path: Path) 
         made = import_set(source, "mine", Options(replace=True), root=tmp_path)
         assert sum(made.images.values()) == 10
     assert "the images are those of the column mask, not of jpg" in made.summary()
-    assert "3 other files are left out (.png)" in made.summary()
+    assert "other files left out: 3 (.png)" in made.summary()
     table(path, {"name": ["x"] * 10})
     refused("has no column of images .* among name", path.parent, "other")
     for damaged in (b"PAR1 and no more", b"PAR1\xff\1\0\0\0PAR1"):

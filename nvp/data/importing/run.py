@@ -54,7 +54,7 @@ class Imported:
             lines.append(f"{skipped:,} could not be read and are left out: see {NOTE} there")
         if others := note.get("other files"):
             kinds = ", ".join(sorted(kind or "without a suffix" for kind in others))
-            lines.append(f"{sum(others.values()):,} other files are left out ({kinds})")
+            lines.append(f"other files left out: {sum(others.values()):,} ({kinds})")
         if more := note.get("other columns of images"):
             lines.append(f"the images are those of the column {note['column']}, not of {more[0]}")
         for name in note.get("untrained", ())[:SHOWN]:
