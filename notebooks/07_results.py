@@ -660,6 +660,7 @@ bits = score_images(model, zero).item()
 black = score_images(model, torch.zeros_like(zero)).item()
 assert torch.equal(zero, model.sample(1, temperature=0.0))
 assert 8 * black < bits < scores.mean()
+print(f"it costs {bits:.1f} bits/dim, a black image {black:.1f}")
 
 # %% [markdown]
 # ```{solution-end}

@@ -965,6 +965,7 @@ blank = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
 ink_free = nats_by_pixel(best.load_model(), blank).sum()
 assert 0.5 < ink_free / best.nats[0] < 0.6
 assert 17.5 < ink_free / math.log(10) < 18.5
+print(f"{ink_free:.0f} nats, of {best.nats[0]:.0f} for the mean digit")
 drawn = sheet(best, best.files.samples, 8)
 costs = nats_by_pixel(best.load_model(), drawn[:, :1] // 255)
 assert (costs.sum(dim=(1, 2, 3)) < ink_free).any()
