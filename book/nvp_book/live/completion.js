@@ -96,7 +96,8 @@ function buildCompletion(root) {
     stroke(last);
   });
   paper.addEventListener("pointermove", (event) => {
-    if (paper.hasPointerCapture(event.pointerId)) stroke(board.at(event));
+    // A second finger is captured, too, without being asked for.
+    if (event.isPrimary && paper.hasPointerCapture(event.pointerId)) stroke(board.at(event));
   });
   map.node.append(make("p", { class: "scale" }, "0", make("span"), `${DEAR} or more`));
 

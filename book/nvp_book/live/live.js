@@ -102,8 +102,11 @@ function placeIn(node, { clientX, clientY }) {
 function onPress(node, choose) {
   for (const kind of ["pointerdown", "pointermove", "pointerup"])
     node.addEventListener(kind, (event) => {
-      // A finger that scrolls the page sends no "pointerup"; a mouse that is held down goes on choosing.
-      const chooses = event.pointerType === "mouse" ? event.buttons === 1 : kind === "pointerup";
+      // A finger that scrolls the page sends no "pointerup"; a mouse that was pressed here goes on choosing.
+      const isMouse = event.pointerType === "mouse";
+      if (isMouse && kind === "pointerdown" && !event.button)
+        node.setPointerCapture(event.pointerId);
+      const chooses = isMouse ? node.hasPointerCapture(event.pointerId) : kind === "pointerup";
       if (chooses) choose(...placeIn(node, event));
     });
 }

@@ -194,7 +194,7 @@ function buildPlane(root) {
     if (level === end) return `z = f(x), after all ${end} couplings`;
     if (level === 0) return "x, before the first coupling";
     const next = Math.ceil(level) - 1;
-    return `Coupling ${next + 1} of ${end}: moves points ${next % 2 ? "horizontally" : "vertically"}`;
+    return `Coupling ${next + 1} of ${end} moves ${next % 2 ? "horizontally" : "vertically"}`;
   }
 
   function draw() {
