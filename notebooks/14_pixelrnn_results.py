@@ -172,10 +172,9 @@ assert ahead > 0
 # %% [markdown]
 # (We counted the parameters of the paper's networks. Our copy of CIFAR-10 lacks a few images. Our runs were extended
 # several times, and test images were scored in between.) In table 5 a network that sees more of the context scores
-# better. The Diagonal BiLSTM is the best of our networks, too, and the scores of the other two differ by less than
-# 0.002 bits/dim. This proves little. The Row LSTM saw three tenths fewer images than the Diagonal BiLSTM, and the
-# PixelCNN a twelfth more. Depth, skip connections and the parameters that the masks leave in use differ, too, and
-# there is one seed of each.
+# better. The Diagonal BiLSTM is the best of our networks, too. But our PixelCNN is 0.02 bits/dim ahead of our Row
+# LSTM. It saw two thirds more images than the Diagonal BiLSTM, and the Row LSTM three tenths fewer. Depth, skip
+# connections and the parameters that the masks leave in use differ, too, and there is one seed of each.
 
 
 # %% tags=["remove-cell"]
@@ -197,10 +196,10 @@ paper = [round(costs[name].parameters / 1e6, 1) for name in names]
 assert paper == [9.4, 10.1, 5.8]
 diagonal, row, cnn = in_colour.values()
 assert 0.69 < row.record.images / diagonal.record.images < 0.72
-assert 1.07 < cnn.record.images / diagonal.record.images < 1.09
+assert 1.64 < cnn.record.images / diagonal.record.images < 1.68
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
 assert scores[0] + 0.005 < min(scores[1:])
-assert abs(scores[1] - scores[2]) < 0.002
+assert round(scores[1] - scores[2], 2) == 0.02
 
 # %% [markdown]
 # Are samples as smooth as photographs? Take differences of neighbouring pixels. Sheets of the same random numbers can
@@ -434,7 +433,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # Are the colour runs on their way to the paper's scores?
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10. Lines: the training loss. Marks: held-out images, under averaged weights. Horizontal: the paper's networks on test images. Where a line jumps, a budget was extended and the rate rose again.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the lines of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on a little longer."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10. Lines: the training loss. Marks: held-out images, under averaged weights. Horizontal: the paper's networks on test images. Where a line jumps, a budget was extended and the rate rose again.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the lines of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on longest, and ends between them."}}
 pictures.plot_learning_curves(
     {
         name: pictures.Curves(
@@ -564,7 +563,7 @@ assert min(times) > 10
 # | augmentation | none | none (but our Real NVP on CIFAR-10 also saw mirrored images) |
 # | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`) |
 # | weights that are scored | not given | a moving average; on digits that of the step which validation chose |
-# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 14–28% of steps rounded the image |
+# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 14–19% of steps rounded the image |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
 # Appendix {ref}`training-them` compares Adam and Muon.
@@ -580,7 +579,7 @@ rounded = [
     run.extended_at[k] / run.record.steps  # the first steps
     for run, k in zip(in_colour.values(), (1, 0, 2), strict=True)
 ]
-assert [round(100 * share) for share in sorted(rounded)] == [14, 19, 28]
+assert [round(100 * share) for share in sorted(rounded)] == [14, 19, 19]
 
 # %% [markdown]
 # What does the paper's optimiser give? One run has it, and the paper's batches, on the network of one layer. Its rate
