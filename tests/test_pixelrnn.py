@@ -138,6 +138,8 @@ def test_a_layer_that_sampling_does_not_know_is_refused() -> None:
             return torch.nn.functional.elu(super().forward(x, bias))
 
     model = PixelRNN(config("pixelcnn"))
+    torch.nn.utils.parametrizations.weight_norm(model.first)
+    model.sample(1)  # its forward is the same
     model.layers[0].core = WithElu(8, 4, 1, 3)
     with refusal("sampling does not know the layer WithElu"):
         model.sample(1)

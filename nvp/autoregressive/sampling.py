@@ -242,7 +242,9 @@ def _check_known(model: PixelRNN) -> None:
     kinds = (nn.ModuleList, MaskedConv2d, Head, ResidualLayer, *get_args(Core))
     known = [kind.forward for kind in kinds]
     wholes = (model.first, *model.layers, model.head)
-    parts: list[nn.Module] = [part for whole in wholes for part in whole.modules()]
+    named = [pair for whole in wholes for pair in whole.named_modules()]
+    # A weight with a parametrisation is read as `forward` reads it.
+    parts: list[nn.Module] = [part for name, part in named if "parametrizations" not in name]
     unknown = [part for part in parts if type(part).forward not in known]
     if type(model).parameters_of.__module__ != "nvp.autoregressive.pixelrnn":
         unknown.append(model)

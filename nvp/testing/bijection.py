@@ -70,7 +70,8 @@ def check_bijection(
 
 
 def _two_tensors(whose: str, found: Any) -> tuple[Tensor, Tensor]:
-    pair = isinstance(found, tuple) and [isinstance(part, Tensor) for part in found] == [True, True]
+    several = isinstance(found, tuple | list)
+    pair = several and [isinstance(part, Tensor) for part in found] == [True, True]
     require(pair, f"{whose} does not return two tensors, the points and the log-determinants")
     return found
 

@@ -167,6 +167,8 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
         load_optimiser(state.optimiser, _names(state.model), part("optimiser", tensors))
         state.noise.set_state(tensors["noise"].to(noise.dtype))
     except (KeyError, RuntimeError) as error:
+        if "allocate" in str(error):  # out of memory: nothing is damaged
+            raise
         raise NVPError(
             f"{checkpoint.path} is damaged (optimiser, order or noise): train anew in another "
             "--run-folder"
