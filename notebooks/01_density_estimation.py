@@ -99,9 +99,9 @@ log2_p = histogram.log2_prob(test[:1]).item()
 print(f"log2 P of the first test image: {log2_p:.0f}")
 
 # %% [markdown]
-# One histogram is a bad generative model. To say *how* bad, we need a measure.
-#
 # ## Maximum likelihood
+#
+# One histogram is a bad generative model. To say *how* bad, we need a measure.
 #
 # Let $p_\theta(x)$ be the probability of $x$ under parameters $\theta$. The **likelihood** of $\theta$ is the
 # probability of all $N$ training images, drawn independently. In logarithms, and per image, it is
@@ -171,8 +171,8 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 #
 # ## Bits per dimension
 #
-# For images of 256 levels both papers count in bits per **sub-pixel**. A grey pixel has one, a colour pixel three,
-# and an image has $D$:
+# Larger images need more bits. So for images of 256 levels both papers count bits per
+# **sub-pixel**. A grey pixel has one, a colour pixel three, and an image has $D$:
 #
 # $$
 # \text{bits/dim}(x) = -\frac{\log_2 P(x)}{D} = -\frac{\log P(x)}{D \log 2} .
@@ -180,7 +180,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 #
 # Lower is better. From the model one can make a code that stores $x$ in less than $-\log_2 P(x) + 1$ bits
 # ({prf:ref}`prop-code`). So bits/dim is the size of a file for each sub-pixel (chapter {ref}`compression`). The
-# entropy of the data, in the same unit, is a floor that no model beats on average.
+# entropy of the data is a floor that no model beats on average.
 #
 # For images the floor is unknown. For uniform noise it is 8.0 bits/dim, since every image has probability $256^{-D}$.
 # By {prf:ref}`prop-likelihood`, with the noise as $\hat p$, every other model needs more bits for it, on average. Check
@@ -249,7 +249,8 @@ for name, score in by_book.items():
     assert abs(bits - score.bits_per_dim) < 1e-9
 
 # %% [markdown]
-# The samples of two neighbours have smooth patches and show no garment. These are the scores in bits/dim:
+# The samples of two neighbours have bright patches and show no garment. These are the scores in
+# bits/dim:
 
 # %% tags=["hide-input"]
 recorded = baselines.recorded()
@@ -306,9 +307,10 @@ assert len(train.flatten(1).unique(dim=0)) == len(train)
 # * A **normalizing flow** {cite}`rezende2015flows,kobyzev2021review` maps $x$ to $z$ by an invertible network. To
 #   score and sample in one pass each, it needs a cheap inverse and a cheap Jacobian determinant.
 #
-# In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). `gaussian` and
-# `mixture` turn numbers into a distribution, `weights` are learned, and `normal` is the unit Gaussian. The
-# discriminator `D` returns a logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
+# In the plane all four losses are short. Here they are in nats, for points `x` of shape (N, 2).
+# `gaussian` and `mixture` turn numbers into a distribution, `weights` are learned, and `normal` is
+# the unit Gaussian. The discriminator `D` returns a logit, and `softplus(-a)` is
+# $-\log \operatorname{sigmoid}(a)$:
 
 
 # %%

@@ -43,8 +43,9 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # %% [markdown]
 # ## On the line
 #
-# Throughout this book $f$ goes from data to latent, $z = f(x)$, and $g = f^{-1}$ goes back, $x = g(z)$, as in the
-# paper. The density $p_Z$ of the latents, which we choose, is the **prior**.
+# What happens to the density of one number? As in the paper, $f$ goes from data to latent,
+# $z = f(x)$, and $g = f^{-1}$ goes back, $x = g(z)$. We choose the density $p_Z$ of the latents,
+# the **prior**.
 #
 # ```{prf:theorem} Change of variables on the line
 # :label: thm-line
@@ -78,8 +79,8 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 #
 # For example, let $Z$ be a unit Gaussian and $f(x) = 4x$. Then $p_X(x) = 4\, p_Z(4x)$, a Gaussian of a quarter of the
 # width and four times the height. Its peak is 1.6: a density may exceed 1. Where $|f'| > 1$, a short interval of $x$
-# receives the probability of a longer interval of $z$, so $p_X(x)$ is higher than $p_Z$ at $f(x)$. Here is an $f$ that
-# is flat in the middle and steep on both sides:
+# receives the probability of a longer interval of $z$, so $p_X(x)$ exceeds $p_Z$ at $f(x)$.
+# The next $f$ is flat in the middle and steep on both sides:
 
 
 # %%
@@ -358,7 +359,8 @@ header = ["image", "$D$", "its Jacobian", "multiplications", "if triangular"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# The next figure times both for one layer $x \mapsto W x$, on the machine that ran this page.
+# The next figure times the whole Jacobian and the diagonal, for one triangular layer
+# $x \mapsto W x$.
 
 
 # %%
@@ -399,14 +401,15 @@ ax.set(xlabel="dimension", ylabel="seconds")
 plt.show()
 
 # %% [markdown]
-# The time for the whole Jacobian comes to grow with the third power; that for the diagonal hardly grows.
+# For large $D$ the time for the whole Jacobian grows with the third power. The diagonal hardly
+# takes longer.
 #
 # **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its smallest. In
 # float32 a product of Jacobians has errors of $10^{-7}$ times its largest entry, or more. Singular values below this
 # error are noise, and so is their part of the log-determinant. In a deep network the condition number can grow with
 # every layer. The next cell stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices
-# $W$. It finds the condition number of the whole Jacobian, and one determinant of it in float32. The exact value, for
-# comparison, is the sum over layers in float64.
+# $W$. It finds the condition number of the whole Jacobian, and its log-determinant in float32. The
+# exact value, for comparison, is the sum over layers in float64.
 
 
 # %%

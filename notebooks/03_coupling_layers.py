@@ -40,9 +40,10 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## One layer
 #
-# Split the $D$ numbers of $x$ after the first $d$. Let $s$ and $t$, for *scale* and *translation*, be functions
-# from $\mathbb R^d$ to $\mathbb R^{D-d}$, and let $\odot$ multiply element by element. An **affine coupling
-# layer** is (equations 4 and 5)
+# How can an invertible layer contain any network? Split the $D$ numbers of $x$ after the first $d$.
+# Let $s$ and $t$, for *scale* and *translation*, be functions from $\mathbb R^d$ to
+# $\mathbb R^{D-d}$, and let $\odot$ multiply element by element. An **affine coupling layer** is
+# (equations 4 and 5)
 #
 # $$
 # y_{1:d} &= x_{1:d}, \\
@@ -65,12 +66,12 @@ couplings.plot_graphs()
 plt.show()
 
 # %% [markdown]
-# In both diagrams $s$ and $t$ take the blue half, which is the same in $x$ and $y$.
+# In both diagrams $s$ and $t$ take the blue half.
 #
 # ### Which part is kept?
 #
-# It need not be the first $d$ numbers. A **mask** $b$ of zeros and ones marks the kept ones, and the paper writes
-# the layer in one line (equation 9):
+# The kept part need not be the first $d$ numbers. A **mask** $b$ of zeros and ones marks it, and
+# the paper writes the layer in one line (equation 9):
 #
 # $$
 # y = b \odot x + (1 - b) \odot \Bigl( x \odot \exp\bigl(s(b \odot x)\bigr) + t(b \odot x) \Bigr).
@@ -80,7 +81,8 @@ plt.show()
 #
 # ### How much may it stretch?
 #
-# The exponential of a network's output is dangerous: one large activation, and the next layer receives a million.
+# The exponential of a network's output is dangerous: one large output can multiply a number by a
+# million.
 # The paper bounds $s$ by a hyperbolic tangent times a learned scale (section 4.1). We call that scale $a$:
 #
 # $$
@@ -253,10 +255,11 @@ assert ((wrong - log_det).abs() > 0.1).all()
 # %% [markdown]
 # ## Without the scale: NICE
 #
-# With $a = 0$ only the shift is left, $y_{d+1:D} = x_{d+1:D} + t(x_{1:d})$. This is the **additive** coupling of
-# NICE {cite}`dinh2015nice`, from which Real NVP grew. Its determinant is 1. An additive coupling *preserves
-# volume*, so it can move probability but not concentrate it. NICE therefore ends with one learned diagonal
-# scaling $S$, whose log-determinant is $\sum_i \log |S_{ii}|$. The name of the newer model says what it added:
+# What does the scale add? With $a = 0$ only the shift is left,
+# $y_{d+1:D} = x_{d+1:D} + t(x_{1:d})$. This is the **additive** coupling of NICE
+# {cite}`dinh2015nice`, the older model. Its determinant is 1. It *preserves volume*, so it can move
+# probability but not concentrate it. NICE therefore ends with one learned diagonal scaling $S$,
+# whose log-determinant is $\sum_i \log |S_{ii}|$. The newer model's name says what it added:
 # **real**-valued **n**on-**v**olume **p**reserving.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A coupling that keeps the horizontal coordinate of the plane. Additive: columns slide, areas stay. Affine: columns slide and stretch; red cells have grown, blue ones shrunk.", "name": "fig-areas"}, "image": {"alt": "Three grids. A square one; one whose columns are shifted up and down along a wave, all cells of the same pale colour; and one whose columns are shifted and also stretched in the middle, red, and squashed at the sides, blue."}}
@@ -369,8 +372,8 @@ plt.show()
 #
 # ## A flow that learns
 #
-# A normalizing flow of couplings is their composition $f$ and a Gaussian prior, trained by maximum likelihood. The data
-# are two half moons.
+# Can couplings learn two half moons? Their composition $f$ and a Gaussian prior make a normalizing
+# flow, trained by maximum likelihood.
 
 
 # %%
@@ -473,8 +476,9 @@ plt.show()
 #
 # ## Figure 1 of the paper
 #
-# The upper row of the figure is **inference**: $f$ carries data and their straight grid to $z$. The lower row is
-# **generation**, that is, sampling: $g = f^{-1}$ carries noise and *its* grid to $x$.
+# What does the flow do to the plane? In the upper row, **inference**, $f$ carries data and their
+# straight grid to $z$. In the lower row, **generation** or sampling, $g$ carries noise and *its*
+# grid to $x$.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre in the panel with the square grid: blue on the left, orange on the right, darker above.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
 densities.plot_spaces(

@@ -129,8 +129,8 @@ for yes, parity, half in zip([1, 0], masks.Parity, masks.Half, strict=True):
 # %% [markdown]
 # ## Squeeze: space becomes channels
 #
-# A grey image has one channel, too few to halve. A **squeeze** makes the four pixels of each 2 × 2 block four
-# channels. So $S \times S \times C$ becomes $\frac S2 \times \frac S2 \times 4C$.
+# A grey image has one channel, too few to halve. A **squeeze** turns each 2 × 2 block of pixels
+# into four channels. So $S \times S \times C$ becomes $\frac S2 \times \frac S2 \times 4C$.
 
 
 # %%
@@ -206,10 +206,10 @@ plt.show()
 #
 # ### The whole flow
 #
-# Each scale but the last has three checkerboard couplings, a squeeze, and three channel-wise couplings. Then half of
-# the numbers leave. The last scale has four checkerboard couplings. With five scales half of the latents meet the
-# prior after 6 of 28 couplings. When the side is halved the networks get twice as many feature maps. The class is a
-# recursion, like {eq}`eq:factor`.
+# How do masks, squeezes and factoring out fit together? Each scale but the last has three
+# checkerboard couplings, a squeeze, and three channel-wise couplings. Then half of the numbers
+# leave. The last scale has four checkerboard couplings. When the side is halved the networks get
+# twice as many feature maps. The class is a recursion, like {eq}`eq:factor`.
 
 
 # %%
@@ -480,11 +480,12 @@ plt.show()
 #
 # ## The sizes of the paper
 #
-# The paper goes on until a scale has 4 × 4 pixels, except on CIFAR-10, where it halves the side once (section 4.1).
-# Images of 28 × 28 pixels allow at most three scales, since 7 is odd. In the table “3: 28×28×1” means three couplings
-# on a tensor of height 28, width 28 and one channel. "Maps" are those under the checkerboard; the channel-wise
-# networks have twice as many, as in the authors' code {cite}`dinh2016code`. For 64 × 64 the paper does not name the
-# maps; we read 32.
+# When does the recursion end? The paper goes on until a scale has 4 × 4 pixels, except on CIFAR-10,
+# where it halves the side once (section 4.1). Images of 28 × 28 pixels allow only three scales,
+# since 7 is odd. In the table "3: 28×28×1" means three couplings on 28 × 28 pixels with one
+# channel. "Maps" are those under the checkerboard; the channel-wise networks have twice as many, as
+# in the authors' code {cite}`dinh2016code`. For 64 × 64 the paper does not name the maps; we
+# read 32.
 
 # %% tags=["hide-input"]
 settings = {

@@ -165,9 +165,10 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 # \end{aligned}
 # $$ (eq:logit)
 #
-# The two forms differ at white. As printed, $\tilde x \to 1$ gives $p \to 1$ and $x \to \infty$. The form of the
-# authors' code {cite}`dinh2016code` is symmetric and stays within $\pm\operatorname{logit}(0.95) = \pm 2.94$. This book
-# uses it everywhere. The change of variables asks for its derivative,
+# The two forms differ at white. As printed, $\tilde x \to 1$ gives $p \to 1$ and $x \to \infty$.
+# The form of the authors' code {cite}`dinh2016code` is symmetric and stays within
+# $\pm\operatorname{logit}(0.95) = \pm 2.94$. We use it by default. The change of variables asks for
+# its derivative,
 #
 # $$
 # \log \frac{\mathrm dx}{\mathrm d\tilde x} = \log (1 - 2\lambda) - \log p - \log(1 - p) .
@@ -213,9 +214,9 @@ pictures.plot_logits(margin=0.05)
 plt.show()
 
 # %% [markdown]
-# Both forms start at −2.9. At white the symmetric one ends at 2.9, and the printed one has no bound. In float32
-# $255 + u$ is sometimes rounded to 256; then $x$ as printed is infinite ({ref}`when-it-diverges`). The next figure
-# shows pixels at each stage.
+# Both forms start at −2.9, and the symmetric one ends at 2.9. In float32 $255 + u$ is sometimes
+# rounded to 256; then $x$ as printed is infinite ({ref}`when-it-diverges`). The next figure shows
+# pixels at each stage.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Pixels of 250 training images. Left: integers, a set of spikes. Middle: with uniform noise, a histogram and so a density. These two panels end at level 23. Right: after the logit, the density that the flow is trained on, over the whole range. The vertical axes are logarithmic.", "name": "fig-stages"}, "image": {"alt": "Three histograms. Left, isolated bars at the integers, that at zero much the highest. Middle, the same filled out to steps of width one. Right, a density on -3 to 3: a sharp peak at its left end, a broad hump, and a small peak at its right end."}}
 few = images[::20]
@@ -229,8 +230,9 @@ plt.show()
 #
 # ## Bits per dimension, with every constant
 #
-# The chain leads from an integer image $v$ through $v + u$, $\tilde x$ and $x$ to $z = f(x)$. Each step after the
-# noise is a change of variables ({prf:ref}`thm-change`), so the density $p_V$ of $v + u$ is
+# How many bits does an integer image $v$ cost? It becomes $v + u$, then $\tilde x$, $x$ and
+# $z = f(x)$. Each step after the noise is a change of variables ({prf:ref}`thm-change`), so the
+# density $p_V$ of $v + u$ is
 #
 # $$
 # \log p_V(v + u) = {}
@@ -241,9 +243,9 @@ plt.show()
 # $$ (eq:bits-chain)
 #
 # The last term is easily forgotten: scaling $[0, 256)^D$ down to $[0, 1)^D$ multiplies every density by $256^D$. By
-# {prf:ref}`prop-dequantisation` the expectation over $u$ is a lower bound of $\log P(v)$, in nats. Divide it by the
-# number $D$ of sub-pixels and by $\log 2$, and change the sign. This bounds {eq}`eq:bits-per-dim` from above, and keeps
-# its name:
+# {prf:ref}`prop-dequantisation` the expectation over $u$ is a lower bound of $\log P(v)$, in nats.
+# Divide it by $D$ and by $\log 2$, and change the sign. This bounds {eq}`eq:bits-per-dim` from
+# above, and keeps its name:
 #
 # $$
 # \text{bits/dim}(v) = -\frac{\mathbb E_u[\log p_V(v + u)]}{D \log 2} .
@@ -272,7 +274,7 @@ def bits_per_dim(log_prob, images):
 
 
 # %% [markdown]
-# The check takes the package's flow with random weights.
+# With random weights, the package's likelihood must agree.
 
 # %%
 torch.manual_seed(0)
@@ -304,9 +306,9 @@ assert torch.allclose(ours, theirs.double())
 #
 # ### Two tests that catch a lost constant
 #
-# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. By {prf:ref}`prop-likelihood`, with this
-# noise as $\hat p$, no model scores it below its entropy, 8.0, on average. A likelihood that does is wrong, often by a
-# lost constant.
+# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. No model scores this noise
+# below 8.0 on average (chapter {ref}`density-estimation`). A likelihood that does is wrong, often
+# by a lost constant.
 #
 # **Without a flow, noise costs 8.21.** If $f$ is the identity, {eq}`eq:bits` is an integral over one pixel. The cell
 # compares it with the score of noise. Both tests can miss a lost log-determinant; automatic differentiation finds it
@@ -424,10 +426,11 @@ whole = ledger["mnist"].score.bits_per_dim
 assert 0.07 < share * price / whole < 0.08
 
 # %% [markdown]
-# That flow bends the noise, at least in part. Some of this price is not for noise, since blank digits are rare. If each
-# nearly black pixel of its samples has the same price, the noise of these takes at most 8% of its score. *Variational
-# dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow can model easily. Models of the
-# integers themselves, such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`, add no noise.
+# That flow bends the noise, at least in part. Some of this price is not for noise, since blank
+# digits are rare. If all nearly black pixels of its samples have this price, their noise takes at
+# most 8% of its score. *Variational dequantisation* {cite}`ho2019flowpp` learns a noise
+# $q(u \mid v)$ that the flow can model easily. Models of the integers themselves, such as Pixel
+# RNNs and integer flows {cite}`hoogeboom2019idf`, add no noise.
 #
 # ## More sets of noise
 #

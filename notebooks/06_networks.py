@@ -47,16 +47,16 @@ ledger = runs()
 # %% [markdown]
 # ## The network for s and t
 #
-# The paper names a convolutional residual network {cite}`he2016identity` with rectifiers, batch and weight
-# normalisation, and skip connections as in PixelRNN {cite}`oord2016pixelrnn`. The rest is from the authors' code
-# {cite}`dinh2016code`.
+# Nothing inverts this network, so any will do. The paper names a convolutional residual network
+# {cite}`he2016identity` with rectifiers, batch and weight normalisation, and skip connections as in
+# PixelRNN {cite}`oord2016pixelrnn`. The rest is from the authors' code {cite}`dinh2016code`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution. $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, and is joined by its negative and by the mask. Then it goes through a ReLU and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums. After the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
 architecture.plot_network()
 plt.show()
 
 # %% [markdown]
-# The sum has $B + 1$ terms: one from the first convolution, and one from each block. Every part has a purpose.
+# The sum has $B + 1$ terms. Every part has a purpose.
 #
 # * **Residual paths and skips** give gradients a short way through a deep network.
 # * **Concatenated ReLU** {cite}`shang2016crelu`. A ReLU at the entrance would lose every negative value. The pair
@@ -274,7 +274,8 @@ for _ in range(5):
 # training conditional distributions with a learned scale: a coupling models one half given the other. There it acts
 # like the normalisation of rewards in reinforcement learning. After a coupling the norm is part of $f$, and changes
 # volume.
-# With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
+# With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel, and a small $\epsilon$
+# (equations 17 and 18),
 #
 # $$
 # x \mapsto \frac{x - \tilde\mu}{\sqrt{\tilde\sigma^2 + \epsilon}},
@@ -411,10 +412,10 @@ assert all(len(comparisons[name].rows) == 5 for name in parts)
 #
 # ## Real NVP in a hundred lines
 #
-# The next cell collects chapters {ref}`coupling-layers`, {ref}`multi-scale` and {ref}`integers-to-bits`. One function
-# has changed: `stack` now puts a `BatchNorm` after each coupling. With the cells of `Network` and `BatchNorm` it is a
-# complete Real NVP: copy the three into an empty notebook. Its images are integers from 0 to 255, of shape
-# (N, C, H, W).
+# How much code is a complete Real NVP? The next cell collects chapters {ref}`coupling-layers`,
+# {ref}`multi-scale` and {ref}`integers-to-bits`. One function has changed: `stack` now puts a
+# `BatchNorm` after each coupling. With the cells of `Network` and `BatchNorm` it runs in an empty
+# notebook. Images are integers from 0 to 255, of shape (N, C, H, W).
 
 
 # %%
@@ -616,7 +617,8 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 #
 # ## Training
 #
-# Section 4.1 of the paper says little about training, and the authors' code {cite}`dinh2016code` completes it:
+# How was Real NVP trained? Section 4.1 of the paper says little, and the authors' code
+# {cite}`dinh2016code` completes it:
 #
 # | setting | in the paper | in the authors' code |
 # |---|---|---|
@@ -628,12 +630,14 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 #
 # We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh.
 # The sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. The loss is a sum over all sub-pixels, in
-# nats, so its gradient is long: clipping probably acts in nearly every step ({ref}`when-it-diverges`).
+# nats, so its gradient is large: clipping probably acts in nearly every step
+# ({ref}`when-it-diverges`).
 #
 # The loop draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of {eq}`eq:bits-chain` for
-# a figure. Its rate of $10^{-2}$ is ten times that of the authors' code, so that there is something to see within
-# fifteen seconds. It leaves out the L2 penalty. Most recorded Real NVPs have another optimiser, **Muon** (appendix
-# {ref}`training-them`). All start the scales $a$ at 1 and train them at three times the rate, but two at ten times.
+# a figure. Its rate of $10^{-2}$ is ten times that of the authors' code, to show something within
+# fifteen seconds. It leaves out the L2 penalty. Most recorded Real NVPs used another optimiser,
+# **Muon** (appendix {ref}`training-them`). In all, the scales $a$ start at 1; they learn at three
+# times the rate, in two runs at ten times.
 
 
 # %%
@@ -770,8 +774,9 @@ assert profile == "paper" or (gain < 0.95 and score > neighbours)
 assert quick.score.bits_per_dim < neighbours
 
 # %% [markdown]
-# Eighty steps beat one histogram by about 0.8 bits/dim, and do not reach the table of two neighbours. The recorded run
-# `quickstart` beats it in four minutes, with a network twice as wide.
+# Eighty steps beat one histogram by about 0.8 bits/dim, and do not reach the table of two
+# neighbours. The recorded `quickstart` beats that table in four minutes, with networks twice as
+# wide.
 #
 # ## Why s is bounded
 #
@@ -827,9 +832,9 @@ assert [round(f(bounds), 1) for f in (len, min, max)] == [16, 0.3, 1.3]
 # ## How large, and how far
 #
 # How many parameters do the models of the paper have, and how far do their networks see? A 3 × 3 convolution at the
-# beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. Under the checkerboards of scale
-# $k$ neighbours of the tensor are $2^{k-1}$ pixels of the image apart. A network of width $d$, whose first convolution
-# sees $i$ maps and whose last gives $o$, has
+# beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. At the
+# checkerboards of scale $k$, neighbours in the tensor are $2^{k-1}$ pixels apart in the image. A
+# network of width $d$, whose first convolution sees $i$ maps and whose last gives $o$, has
 #
 # $$
 # \underbrace{B \cdot 2 \cdot 9 d^2}_{\text{blocks}} + \underbrace{(B + 1)\, d^2}_{\text{skips}}

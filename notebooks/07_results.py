@@ -58,8 +58,8 @@ name, record = data_title(colour.record.data.name), colour.record
 # %% [markdown]
 # ## Samples beside real images
 #
-# To sample, draw $z \sim \mathcal N(0, I)$ and decode $x = g(z)$. Here are 40 samples of our largest run, beside 40
-# test images.
+# Do samples look like photographs? Draw $z \sim \mathcal N(0, I)$ and decode $x = g(z)$. Here are
+# 40 samples of our largest run, beside 40 test images.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small`. None was selected by hand.", "name": "fig-samples"}, "image": {"classes": "whole", "alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
@@ -82,12 +82,12 @@ pictures.plot_entry(ledger["fashion-mnist-conditional"], 6, 4)
 plt.show()
 
 # %% [markdown]
-# About half of the digits can be read, and most of the garments can be named.
+# About half of the digits can be read; most garments can be named.
 #
 # ## The score
 #
-# The table sets the colour model beside the paper's row, and beside two baselines of chapter
-# {ref}`density-estimation` on the same test images.
+# How close is our score to the paper's? The table also has two baselines of chapter
+# {ref}`density-estimation`, on the same test images.
 
 
 # %% tags=["hide-input"]
@@ -157,9 +157,9 @@ assert small.record.steps > ledger["fashion-mnist"].record.steps
 # %% [markdown]
 # The published score on MNIST is from table 2 of the paper on FFJORD {cite}`grathwohl2019ffjord`. That paper does not
 # say how its Real NVP was trained, or by how many sets of noise it was scored. So we cannot say what explains our
-# gap. One difference we could try: other flows of MNIST have a logit with a margin of $10^{-5}$ or less
-# {cite}`papamakarios2017maf,lippe2024uvadlc`; ours has the paper's 0.05. The same networks were trained with the small
-# margin, too:
+# gap. We could try one difference: other flows of MNIST have a logit with a margin of $10^{-5}$ or
+# less {cite}`papamakarios2017maf,lippe2024uvadlc`; ours has the paper's 0.05. We trained the same
+# networks with the small margin:
 
 # %% tags=["hide-input"]
 margins, rows = ("0.05", "0.00001"), []
@@ -382,12 +382,13 @@ print(f"difference of the two differences: {more:+.3f} ± {error:.3f}")
 assert more + 2 * error < 0.03
 
 # %% [markdown]
-# By chance the test images may be easier, for both runs alike. So subtract the two differences. Up to two standard
-# errors, `quickstart` overfits by at most 0.03 bits/dim more than `fashion-mnist`.
+# By chance the test images may be easier, for both runs alike. So subtract the two differences.
+# Within two standard errors, `quickstart` overfits by at most 0.03 bits/dim more than
+# `fashion-mnist`.
 #
 # ## What section 4.2 claims
 #
-# The paper makes these claims, and this book answers each:
+# Which of the paper's claims can this book check?
 #
 # * *Not better than Pixel RNN, but competitive.* The ledger, too, has a flow and a Diagonal BiLSTM, scored on the
 #   same images.
@@ -423,7 +424,7 @@ assert wider.mean < -wider.half_width
 #   after as many steps. The difference is 0.19 ± 0.10 bits/dim (95% interval of five seeds).
 # * *Little overfitting on CelebA and LSUN*: validation scores were still falling. We could not run these. Yet in
 #   table 1 the church images score 0.14 bits/dim worse in validation than in training. On clothes the table above
-#   finds hardly more after ten epochs of one network than after three of another.
+#   finds hardly more overfitting after ten epochs of one network than after three of another.
 # * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So some samples are
 #   improbable in truth. {ref}`ex-own-samples` measures ours of clothes: they cost more bits than test images.
 # * *Samples are sharp where those of a VAE blur*, whose reconstruction cost has a fixed form. Chapter
@@ -473,8 +474,8 @@ for bits, said in zip(found, (1.22, 1.75, 4.55, 5.50), strict=True):
 #
 # ## Temperature
 #
-# A common setting that the paper does not mention is a temperature $T$: decode $T z$. Only $T = 1$ samples from the
-# model.
+# Can samples be made smoother? A common way, not in the paper, is a temperature $T$: decode $T z$.
+# Only $T = 1$ samples from the model.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist-conditional` at four temperatures. Each column has one class and one $z$, which is multiplied by $T$.", "name": "fig-temperature"}, "image": {"alt": "Four rows of ten images. At temperature 0.7 the garments are smooth and dark; towards 1 they become brighter and rougher, and some are torn."}}
 told = ledger["fashion-mnist-conditional"].load_model()
@@ -496,7 +497,7 @@ assert (means.diff() > 0).all()
 assert ((jumps / means).diff() > 0).all()  # rougher for their brightness
 
 # %% [markdown]
-# $T < 1$ gives smoother samples; garments come out darker.
+# $T < 1$ gives smoother, darker garments.
 #
 # ## Copies?
 #

@@ -64,7 +64,8 @@ test = images_for(run, "test", full=full)
 # %% [markdown]
 # ## The manifold of four images
 #
-# Since $f$ is a bijection, decoding a latent and rounding down returns its image.
+# To walk between images, use their latents. Since $f$ is a bijection, decoding a latent and
+# rounding down returns its image.
 
 # %%
 few = test.images[:20].to(device)
@@ -72,17 +73,17 @@ z = model.encode(few, torch.Generator().manual_seed(0))
 assert (model.decode(z) == few).double().mean() > 0.999
 
 # %% [markdown]
-# Take four images and their latents $z_1, \dots, z_4$. The paper's equation 19 walks between them:
+# Equation 19 of the paper walks between the latents $z_1, \dots, z_4$ of four images:
 #
 # $$
 # z(\phi, \phi') = \cos\phi \,\bigl(\cos\phi'\, z_1 + \sin\phi'\, z_2\bigr)
 #   + \sin\phi \,\bigl(\cos\phi'\, z_3 + \sin\phi'\, z_4\bigr).
 # $$ (eq:manifold)
 #
-# Why circles and not straight lines? The squares of the four coefficients sum to
-# $(\cos^2\phi + \sin^2\phi)(\cos^2\phi' + \sin^2\phi') = 1$. So if the $z_i$ are independent samples of
-# $\mathcal N(0, I)$, $z(\phi, \phi')$ is $\mathcal N(0, I)$, too, for every pair of angles. The middle of a straight
-# line has half the variance, and the mean of all four a quarter.
+# Why not straight lines? The squares of the four coefficients sum to
+# $(\cos^2\phi + \sin^2\phi)(\cos^2\phi' + \sin^2\phi') = 1$. So if the $z_i$ are independent
+# samples of $\mathcal N(0, I)$, $z(\phi, \phi')$ is one, too. The middle of a straight line has
+# half the variance, and the mean of all four a quarter.
 
 
 # %%
@@ -378,16 +379,17 @@ pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})
 plt.show()
 
 # %% [markdown]
-# Setting latents to zero moves $z$ towards the origin, so images become smooth and dark. From 25 to 6.25% they find
-# their original less often than those with latents drawn anew.
+# Setting latents to zero moves $z$ towards the origin, so images become smooth and dark. From 25 to
+# 6.25% the original is the nearest less often than with latents drawn anew.
 #
 # ## Larger images
 #
-# The networks are convolutions, and masks and squeezes fit any size that halves often enough. So the weights of the
-# 28 × 28 model also decode latents of 56 × 56 or 280 × 280. Appendix C shows samples two and ten times as large as
-# the training images. They look like a *texture* of the data set. This works best for backgrounds, such as the
-# categories of LSUN {cite}`dinh2016page`. Most photographs of CIFAR-10 fill the image; Fashion-MNIST has one object
-# in the middle of an empty image.
+# Can a flow sample larger images than it has seen? Its networks are convolutions, and masks and
+# squeezes fit any size that halves often enough. So the 28 × 28 model also decodes latents of
+# 56 × 56 or 280 × 280. Appendix C shows such samples, two and ten times as large. They look like a
+# *texture* of the data set. This works best for backgrounds, such as the categories of LSUN
+# {cite}`dinh2016page`. Most photographs of CIFAR-10 fill the image; Fashion-MNIST has one object on
+# black.
 
 
 # %%
@@ -526,8 +528,9 @@ figures.show_table(["scored", "bits/dim", "±"], rows)
 # (told-the-class)=
 # ## Conditioned on the class
 #
-# Appendix F makes the model **conditional**: $f$ and $g$ also take attributes $c$ of the image (the paper writes
-# $y$). Every $c$ has a flow of its own, with shared weights:
+# Can one ask a flow for a shoe? Appendix F makes the model **conditional**: $f$ and $g$ also take
+# attributes $c$ of the image (the paper writes $y$). Every $c$ has a flow of its own, with shared
+# weights:
 #
 # $$
 # \log p(x \mid c) = \log p_Z\bigl(f(x; c)\bigr) + \log\left|\det \frac{\partial f(x; c)}{\partial x^{\mathsf T}}\right|.
@@ -587,9 +590,6 @@ assert torch.allclose(z.flatten(1), y)
 assert torch.allclose(log_det, layer(x, c)[1])
 
 # %% [markdown]
-# The package's `AffineCoupling` (chapter {ref}`coupling-layers`) hands the class, there `y`, to its network, whose
-# `InputTreatment` (chapter {ref}`networks`) appends it.
-#
 # Where the paper has CelebA and its forty attributes, we have Fashion-MNIST and its ten classes
 # {cite}`xiao2017fashion`. The configurations of our two runs differ by `num_classes: 10` alone. Both trained for half
 # an hour:
@@ -613,7 +613,7 @@ figures.show_table(
 # %% [markdown]
 # ### Samples by class
 #
-# In each row the same $z$ is decoded under all ten classes.
+# What does the class decide? In each row the same $z$ is decoded under all ten classes.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the conditional model at $T = 1$: a column for each class, a row for each $z$. None was selected by hand.", "name": "fig-by-class"}, "image": {"alt": "Three rows of ten images. Columns show garments of their class, some of them ragged; pullovers, coats and shirts look alike. Within a row brightness and blemishes recur from class to class."}}
 generator = torch.Generator().manual_seed(0)
@@ -625,19 +625,20 @@ drawing.plot_by_class(drawn[:3], FASHION_CLASSES)
 plt.show()
 
 # %% [markdown]
-# The class sets the form. The latent sets the rest, along the rows: how light the garment is, its pattern, how ragged
-# its outline.
+# The class sets the form. The latent sets the rest: brightness, pattern, and how ragged the outline
+# is.
 #
 # ### Changing attributes
 #
-# Now take latents of real images. Encode $x$ under its class $c$, decode under another class $c'$:
+# Section 4.2 says of such a model of CelebA that its representation had a consistent semantic
+# meaning across class labels. Has ours? Encode a real image $x$ under its class $c$, and decode
+# under another class $c'$:
 #
 # $$
 # x' = g\bigl(f(x; c); c'\bigr).
 # $$ (eq:attributes)
 #
-# With $c' = c$ the image comes back. Section 4.2 says of such a model of CelebA that its representation had a
-# consistent semantic meaning across class labels. Has ours?
+# With $c' = c$ the image comes back.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes. Each is encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others, tops into tops of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
 chosen = [int((test.labels == k).nonzero()[0]) for k in range(K)]
@@ -760,8 +761,8 @@ assert min(of_seeds) > limit_bits
 # All three differences are larger than a label is worth. So the conditional run is ahead even without labels. Its 4%
 # more images, larger networks, mixture of ten flows, or its seed may explain this.
 #
-# How many of these few bits does the model use? We score the same test images, with the same noise, under every
-# class.
+# How much of this bound does the model reach? We score the same test images, with the same noise,
+# under every class.
 
 
 # %%

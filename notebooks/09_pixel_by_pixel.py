@@ -58,8 +58,8 @@ plt.show()
 #
 # ## The chain rule, over pixels and colours
 #
-# Take the $n^2$ pixels of an image row by row, each row from left to right: *raster order*. The chain rule of
-# probability is equation 1 of the paper:
+# How do predictions of pixels give the probability of an image? Take its $n^2$ pixels row by row,
+# each row from left to right: *raster order*. The chain rule is equation 1 of the paper:
 #
 # $$
 # p(x) = \prod_{i=1}^{n^2} p(x_i \mid x_1, \dots, x_{i-1}).
@@ -91,8 +91,9 @@ for image, probability in p.items():
 assert abs(sum(p.values()) - 1) < 1e-12
 
 # %% [markdown]
-# The products sum to 1. Sum over the last pixel first: each row of its table sums to 1, and what remains is the sum
-# over the first pixel. The same argument works for 3,072 sub-pixels, without a determinant or a partition function.
+# The products sum to 1. Each row of the last pixel's table sums to 1, which leaves the sum over the
+# first pixel. The same argument works for 3,072 sub-pixels, without a determinant or a partition
+# function.
 #
 # ### Earlier models of this kind
 #
@@ -106,9 +107,10 @@ assert abs(sum(p.values()) - 1) < 1e-12
 #
 # ## A softmax, and the loss
 #
-# The network has one output for each of the 256 levels of a sub-pixel, its **logit**, and a **softmax** turns these
-# into probabilities. (In {doc}`05_integers_to_bits` the logit is a map of pixels.) Training minimises $-\log p(x)$,
-# by the chain rule a sum of cross-entropies, one for each sub-pixel:
+# How does a network predict a sub-pixel? For each of the 256 levels it has one output, the level's
+# **logit**, and a **softmax** turns these into probabilities. (In {doc}`05_integers_to_bits` the
+# logit is a map of pixels.) Training minimises $-\log p(x)$, by the chain rule a sum of
+# cross-entropies, one for each sub-pixel:
 
 
 # %%
@@ -128,9 +130,10 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 # A network that knows nothing gives each level $1/256$, which costs 8 bits a dimension. Look at this number first in
 # a new model.
 #
-# The softmax does not know that level 17 lies next to level 18, and has to learn it. In return it can have several
-# peaks, and puts no probability outside 0 to 255. Its bits per dimension may be compared with those of a flow: the
-# probability of an integer $v$ is also a density, constant over $[v, v + 1)$ ({doc}`05_integers_to_bits`).
+# The softmax must learn that level 17 lies next to level 18. In return it can have several peaks,
+# and puts no probability outside 0 to 255. Its bits per dimension may be compared with those of a
+# flow: the probability of an integer $v$ is also a density, constant over $[v, v + 1)$
+# ({doc}`05_integers_to_bits`).
 #
 # ## Masks
 #
@@ -224,7 +227,8 @@ plt.show()
 #
 # ## Trained in parallel, sampled in sequence
 #
-# Three masked convolutions are a model already, here for colour images of four levels, with random weights:
+# Must training go pixel by pixel? Three masked convolutions are a model, here for colour images of
+# four levels, with random weights:
 
 # %%
 torch.manual_seed(0)
@@ -276,9 +280,9 @@ with torch.no_grad():
 assert torch.allclose(parallel, sequence)
 
 # %% [markdown]
-# Both ways agree, since no prediction reads the random levels. **Sampling** must take the second way: a sub-pixel has
-# to be drawn before the next one can be conditioned on it. (A *temperature* $T$ divides the logits before the
-# softmax.) The same loop **completes** an image if it starts at a later row:
+# Both ways agree, since no prediction reads the random levels. **Sampling** must take the second
+# way: a sub-pixel must be drawn before the next is conditioned on it. (A *temperature* $T$ divides
+# the logits before the softmax.) Started at a later row, the same loop **completes** an image:
 
 
 # %%
@@ -432,8 +436,8 @@ contexts.plot_nats(curves, {"entropy of the coins": entropy})
 plt.show()
 
 # %% [markdown]
-# Within 20 steps the leaking network is below 1 nat. It is no distribution. The probabilities of all 64 images of 2 ×
-# 3 pixels must sum to 1:
+# Within 20 steps the leaking network is below 1 nat. If it defined a distribution, the
+# probabilities of all 64 images of 2 × 3 pixels would sum to 1:
 
 # %%
 everything = torch.tensor(list(itertools.product((0, 1), repeat=6)))

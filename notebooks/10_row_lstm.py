@@ -47,10 +47,11 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## An LSTM in six lines
 #
-# An LSTM {cite}`hochreiter1997lstm` carries two vectors of $h$ numbers from step to step: a **cell** $c$, its memory,
-# and a **hidden state**, its output. Each step computes four **gates** of $h$ numbers from the last hidden state and
-# the new input. Forget $f$ (added later, {cite:t}`gers2000forget`), input $i$ and output $o$ lie between 0 and 1. The
-# fourth, $g$, is new content between −1 and 1:
+# How can a network remember over many steps? An LSTM {cite}`hochreiter1997lstm` carries two vectors
+# of $h$ numbers from step to step: a **cell** $c$, its memory, and a **hidden state**, its output.
+# Each step computes four **gates** of $h$ numbers from the last hidden state and the new input.
+# Forget $f$ (added later, {cite:t}`gers2000forget`), input $i$ and output $o$ lie between 0 and 1.
+# The fourth, $g$, is new content between −1 and 1:
 
 
 # %%
@@ -67,15 +68,16 @@ layers.plot_lstm_cell()
 plt.show()
 
 # %% [markdown]
-# Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way back. Where $f$ is
-# near 1, both survive many steps. Over 28 rows $f = 0.99$ leaves $0.99^{28} = 0.75$ of the cell, and $f = 0.5$ leaves
-# $4 \cdot 10^{-9}$. So the bias of the forget gates starts at 1 here, not at 0: $f$ is about 0.73, not
-# 0.5. The paper does not say how its gates start.
+# Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way
+# back. Over 28 rows $f = 0.99$ leaves $0.99^{28} = 0.75$ of both, and $f = 0.5$ leaves
+# $4 \cdot 10^{-9}$. So the bias of the forget gates starts at 1 here, not at 0: $f$ is about 0.73,
+# not 0.5. The paper does not say how its gates start.
 #
 # ## Equation 3
 #
-# In the Row LSTM, time runs down the image. Let $x_r$ be row $r$ of the layer's input, with all its channels. Each of
-# the $n$ pixels of a row has a hidden state and a cell. (As in the paper, $h$ is the state and its size.) Let
+# How does an LSTM read an image? In the Row LSTM, time runs down it. Let $x_r$ be row $r$ of the
+# layer's input, with all its channels. Each of the $n$ pixels of a row has a hidden state and a
+# cell. (As in the paper, $h$ is the state and its size.) Let
 # $\circledast$ be a convolution along the row, $k$ pixels wide, and $\odot$ a product of elements. Then
 #
 # $$
@@ -100,7 +102,7 @@ contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
 # %% [markdown]
-# With $k = 3$ the gates read five places: three of the states above, and two of the input in their own row.
+# With $k = 3$ the gates read three states above, and the input at two places.
 #
 # The masked convolution of {doc}`09_pixel_by_pixel` gets one more argument. A *unit* is one of the $h$ numbers of a
 # state. `gates=4` makes four outputs for each, all of the unit's colour.
@@ -191,9 +193,10 @@ assert torch.allclose(mine(x), theirs(x))
 #
 # ## The colours of gates: a trap
 #
-# Mask B asks for the colour of every gate. The four gates of a unit are $h$ outputs apart. Suppose that red, green
-# and blue take turns over all $4h$ outputs. Then the gates of a unit belong to *different* colours, unless 3 divides
-# $h$. At $h = 128$, the width of the paper's CIFAR-10 models, the gates of unit 0 have three:
+# Mask B needs the colour of every gate. The four gates of a unit are $h$ outputs apart. Suppose
+# that red, green and blue take turns over all $4h$ outputs. Then the gates of a unit belong to
+# *different* colours, unless 3 divides $h$. At $h = 128$, the width of the paper's CIFAR-10 models,
+# the gates of unit 0 have three:
 
 # %%
 h = 128
@@ -391,7 +394,8 @@ print(f"residual connections gain {one}, both kinds together {last}")
 # Residual connections alone bring nearly the whole gain, and skip connections alone come close. Depth helps as well,
 # with most of the gain in the first six layers.
 #
-# Is a vanishing gradient the reason? Measure that of the loss at the first convolution, under twelve fresh layers:
+# Is a vanishing gradient the reason? Measure the gradient of the loss at the first convolution,
+# under twelve fresh layers:
 
 
 # %%
@@ -435,8 +439,9 @@ assert norms[2] > norms[1] > 0.01 * norms[3]
 #
 # ## A trained Row LSTM completes images
 #
-# The ledger has a Row LSTM trained on 4,500 images of Fashion-MNIST {cite}`xiao2017fashion` with all 256 levels. Hide
-# the lower half of real test images and let it draw the rest:
+# What has a trained Row LSTM learned? The ledger has one, trained on 4,500 images of Fashion-MNIST
+# {cite}`xiao2017fashion` with all 256 levels. Hide the lower half of real test images and let it
+# draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Row LSTM of two layers. First row: test images. Below: the upper 14 rows are given, the lower 14 drawn, three times each. None was selected by hand.", "name": "fig-row-completions"}, "image": {"alt": "Four rows of seven grey images, a boot and six garments. The upper halves are alike in each column. The lower halves of the last three rows continue the garment, each in another way; edges go on for some rows, then many garments break off or spread sideways, and the boot becomes shapeless."}} tags=["hide-input"]
 run = runs()["fashion-small-row-lstm-softmax"]
@@ -453,8 +458,8 @@ model = run.config.model
 assert (model.num_layers, model.levels) == (2, 256)
 
 # %% [markdown]
-# The model continues edges and textures for some rows. Then it often loses the shape: most trousers lose a leg, or
-# end early, and the boot becomes shapeless.
+# The model continues edges and textures for some rows. Then it often loses the shape: most trousers
+# lose a leg, or end early.
 #
 # ## Summary
 #

@@ -99,15 +99,16 @@ for t, column in enumerate(skewed.T):
 #
 # ## One direction, one column at a time
 #
-# **Input to state** is a 1 × 1 convolution with mask B. **State to state** is a convolution of size 2 × 1 over the
-# column before. Place $(r, t)$ of the skewed map is pixel $(r, t - r)$, so with $j = t - r$ the two taps are
+# Which column of the skewed map has the left neighbour and the pixel above? Place $(r, t)$ is pixel
+# $(r, t - r)$, so with $j = t - r$ both are in the one before:
 #
 # $$
 # (r,\; t - 1) &\;\to\; \text{pixel } (r,\; j - 1), \\
-# (r - 1,\; t - 1) &\;\to\; \text{pixel } (r - 1,\; j),
+# (r - 1,\; t - 1) &\;\to\; \text{pixel } (r - 1,\; j).
 # $$ (eq:taps)
 #
-# the left neighbour and the pixel above. Both come earlier, so no mask is needed. The gates are those of
+# **State to state** is a 2 × 1 convolution over that column. Both taps come earlier, so no mask is
+# needed. **Input to state** is a 1 × 1 convolution with mask B. The gates are those of
 # {eq}`eq:row-lstm`; the cell comes from the left.
 
 # %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other.", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards, for the steps 1, 3, 4 and 6. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}} tags=["hide-input"]
@@ -277,9 +278,9 @@ print("later pixels that the sum without a shift sees:", leaks)
 
 # %% [markdown]
 # Without the shift the sum sees all 5 pixels to the right in its own row. [An issue of
-# pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports this mistake: the last
-# row dropped and zeros appended at the *bottom*, which moves nothing. Chapter {ref}`pixel-by-pixel` shows what
-# such a leak does to the probabilities.
+# pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports a shift
+# that drops the last row and appends zeros at the *bottom*: no row moves. Chapter
+# {ref}`pixel-by-pixel` shows what such a leak does to the probabilities.
 #
 # ## The whole past, in one layer
 #
@@ -338,8 +339,8 @@ plt.show()
 
 # %% [markdown]
 # Both fields fade least along the path of the cell, which is multiplied by forget gates only. That path goes up the
-# columns in the Row LSTM, and along the rows here. So here the top rows are seen, and hardly count. Which pixel is not
-# seen at all?
+# columns in the Row LSTM, and along the rows in the Diagonal BiLSTM. There the top rows are seen,
+# but hardly count. Which pixel is not seen at all?
 
 # %%
 index = torch.arange(IMAGE[1] * IMAGE[2]).reshape(IMAGE[1:])
@@ -353,7 +354,8 @@ for column in (PIXEL[1], last - 4, last - 3):  # 7 x 7 reaches 3 columns
 # %% [markdown]
 # On images of one colour the Diagonal BiLSTM misses *one* earlier pixel, the last of the row above. Under mask A a
 # pixel is read only by places to its right and below. This one has none to its right. In the row below, the last four
-# places read it through the 7 × 7 kernel. They come later than the predicted pixel, unless that is one of them.
+# places read it through the 7 × 7 kernel. They come later than the predicted pixel, unless it is
+# one of them.
 #
 # ## A trained layer completes digits
 #
@@ -378,8 +380,8 @@ plt.show()
 #
 # ## The cost
 #
-# A scan of the Diagonal BiLSTM takes $2n - 1$ steps, that of the Row LSTM $n$. Both directions fit in one scan
-# ({ref}`ex-one-scan`). Nearly half of the skewed map is empty:
+# What does the whole past cost? A scan takes $2n - 1$ steps, the Row LSTM's $n$. Both directions
+# fit in one scan ({ref}`ex-one-scan`). Nearly half of the skewed map is empty:
 
 # %% tags=["hide-input"]
 rows = []
@@ -410,12 +412,13 @@ for layer, state, inputs in (
 # %% [markdown]
 # ## Earlier LSTMs in two dimensions
 #
-# In a **multidimensional LSTM** {cite}`graves2007multidimensional` each pixel reads the states of its left and upper
-# neighbours, with one forget gate for each. {cite:t}`graves2009multidimensional` read handwriting with it. **RIDE**
-# {cite}`theis2015spatial`, a generative model, stacks *spatial LSTMs* in one direction and predicts a pixel by a
-# mixture of densities. The **Grid LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid.
-# The layer of this chapter has a single forget gate, computes a diagonal at a time, and adds a second direction
-# without looking ahead.
+# Is this layer new? In a **multidimensional LSTM** {cite}`graves2007multidimensional` each pixel
+# reads the states of its left and upper neighbours, with one forget gate for each.
+# {cite:t}`graves2009multidimensional` read handwriting with it. **RIDE** {cite}`theis2015spatial`,
+# a generative model, stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of
+# densities. The **Grid LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension. The
+# Diagonal BiLSTM has a single forget gate, computes a diagonal at a time, and adds a second
+# direction without looking ahead.
 #
 # ## Summary
 #

@@ -43,8 +43,9 @@ figures.use_style()
 # %% [markdown]
 # ## The layer
 #
-# Three masked convolutions make a layer. A 1 × 1 makes the wide map narrow, a 3 × 3 looks around, and a 1 × 1 makes
-# the map wide again. A ReLU stands *before* each, as in {cite:t}`he2016identity`:
+# What replaces the memory? Three masked convolutions do: a 1 × 1 makes the wide map narrow, a 3 × 3
+# looks around, and a 1 × 1 widens it again. A ReLU stands *before* each, as in
+# {cite:t}`he2016identity`:
 
 # %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, left: the residual block of the PixelCNN. The wide map is made narrow for the one convolution that looks around.", "name": "fig-pixelcnn-block"}, "image": {"alt": "From left to right: x with 2h features, three boxes, and a sum. Each box has a ReLU and a convolution: 1 by 1, 3 by 3, and 1 by 1. After the first and the second box there are h features, after the third 2h. A second path leads from x around the boxes to the sum."}} tags=["hide-input"]
 layers.plot_pixelcnn_block()
@@ -384,9 +385,10 @@ seen, blind = shares(15, 32)
 assert [round(seen, 2), round(1 - seen - blind, 2)] == [0.56, 0.25]
 
 # %% [markdown]
-# The blind spot takes 18 to 19% of the context at any depth. With the paper's fifteen layers a pixel of 32 × 32 sees
-# 56%, and more layers could add 25%. The Row LSTM has the *same* right edge, but sees all rows above at once; the
-# Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's likelihoods improve in this order.
+# The blind spot takes 18 to 19% of the context at any depth. On 32 × 32 pixels the paper's fifteen
+# layers see 56% on average, and more layers could add 25%. The Row LSTM has the *same* right edge,
+# but sees all rows above at once; the Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's
+# likelihoods improve in this order.
 #
 # ### Does it matter?
 #
@@ -576,8 +578,8 @@ for layer, kind in kinds.items():
 #
 # ## Train it, sample it, let it finish a picture
 #
-# The data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion`, at half the side and with eight levels,
-# so that half a minute is enough.
+# Is half a minute of training enough? The data are the embedded images of Fashion-MNIST
+# {cite}`xiao2017fashion`, at half the side and with eight levels.
 
 
 # %%
@@ -887,8 +889,8 @@ for L in range(1, 8):
 # ```{solution-start} ex-wider-kernels
 # :class: dropdown
 # ```
-# Yes. Each row up now allows two columns to the right, so the edge is less steep: $\delta \le 2d + 1$. For any width
-# of the kernel there is a slope, and behind it a wedge.
+# Yes. Each row up now allows two columns to the right, so the edge is less steep:
+# $\delta \le 2d + 1$. Kernels of any width leave such a wedge.
 
 # %%
 wide = seen_by(6, layer=offsets("B", 5))

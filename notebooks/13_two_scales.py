@@ -43,9 +43,9 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The sketch comes first
 #
-# Take every $k$-th row and column of an image of $n \times n$ pixels. These pixels, the *grid*, form the **small
-# image** $s$. One Pixel RNN
-# models it. Another one models the large image *given* the small one:
+# How is the sketch made? Take every $k$-th row and column of the image's $n \times n$ pixels. These
+# pixels, the *grid*, form the **small image** $s$. One Pixel RNN models $s$. Another models the
+# large image *given* $s$:
 #
 # $$
 # p(x, s) &= p(s)\; p(x \mid s), \\
@@ -90,10 +90,10 @@ plt.show()
 #
 # ## Conditioning on an image
 #
-# The small image needs no mask, because it is known before the first pixel of the large one. The paper enlarges it to a
-# map of $c$ features and $n \times n$ places by a convolutional network with *deconvolutions* (transposed
-# convolutions). For each layer a 1 × 1 convolution of this map is **added to the layer's own map**: in the LSTMs to the
-# input-to-state map.
+# How does the second network read $s$? All of $s$ comes first, so no mask is needed. The paper
+# enlarges $s$ to a map of $c$ features and $n \times n$ places by a convolutional network with
+# *deconvolutions* (transposed convolutions). For each layer a 1 × 1 convolution of this map is
+# **added to the layer's own map**: in the LSTMs to the input-to-state map.
 
 # %% mystnb={"figure": {"caption": "The conditional network. The small image is known before the first pixel, so nothing in the upper path is masked.", "name": "fig-told"}, "image": {"alt": "Above, from left to right: the small image s; convolutions without a mask; deconvolutions, each of which doubles the side; c maps of n by n. From there an arrow through a 1 by 1 convolution leads down into each of the layers 1 to L. Below: the image x, a 7 by 7 convolution with mask A, and the layers."}} tags=["hide-input"]
 layers.plot_conditioning()
@@ -208,9 +208,10 @@ class PixelRNN(nn.Module):
 # %% [markdown]
 # ## The pair
 #
-# A pair has two costs, $-\log p(s)$ and $-\log p(x \mid s)$. In training the second network is told the true small
-# image, as every Pixel RNN is told the true earlier pixels (teacher forcing). To sample, draw $s$ and then $x$. By
-# {prf:ref}`prop-pixelcnn-field` a pixel sees $L + 3$ rows above its own, so `predict` computes no others:
+# How is a pair trained? It has two costs, $-\log p(s)$ and $-\log p(x \mid s)$. The second network
+# is told the true small image, like the true earlier pixels (teacher forcing). To sample, draw $s$
+# and then $x$. By {prf:ref}`prop-pixelcnn-field` a pixel sees $L + 3$ rows above its own, so
+# `predict` computes no others:
 
 
 # %%
@@ -383,8 +384,9 @@ assert torch.allclose(shown, whole, atol=1e-6)
 #
 # ## Plain against two scales
 #
-# Train one PixelCNN of three layers, and a pair. (Steps on 7 × 7 pixels are cheap: the small network gets three times
-# as many.) Three layers see six rows above a pixel: few on purpose, to show what the small image adds.
+# What does the small image add? Train one PixelCNN of three layers, and a pair. (Steps on 7 × 7
+# pixels are cheap: the small network gets three times as many.) Three layers see six rows above a
+# pixel, few on purpose.
 
 
 # %%

@@ -10,9 +10,10 @@
 # (pixelrnn-results)=
 # # Results of the Pixel RNNs
 #
-# After four chapters of layers: what do trained models achieve? This chapter shows what they draw and complete, sets
-# their scores beside the paper's, and asks for which pixels they pay. You can scribble half a digit and let the page
-# draw the rest. Our scores are of recorded runs, which the **ledger** keeps ({doc}`../book/ledger`).
+# After four chapters of layers: what do trained models achieve? This chapter shows what they draw
+# and complete, sets their scores beside the paper's, and asks which pixels cost most. You can
+# scribble half a digit and let the page draw the rest. Our scores are of recorded runs, which the
+# **ledger** keeps ({doc}`../book/ledger`).
 #
 # ```{admonition} In the paper
 # Section 5 of {cite:t}`oord2016pixelrnn`. Table 4 has binarised MNIST, tables 5 and 6 colour images, and tables 2 and 3
@@ -64,7 +65,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # %% [markdown]
 # ## Samples and completions in colour
 #
-# Here are 25 images that the best of our colour networks drew, beside 25 test images.
+# Do samples look like photographs? Here are 25 of our best colour network, beside 25 test images.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After the samples on CIFAR-10 in {cite:t}`oord2016pixelrnn`: test images {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
@@ -115,8 +116,8 @@ plt.show()
 #
 # ## The score
 #
-# The table sets our runs beside the paper's networks and Gaussian (table 5), and two baselines of
-# {doc}`01_density_estimation`.
+# How close do our runs come to the paper's table 5? Its Gaussian and two baselines of
+# {doc}`01_density_estimation` stand last.
 
 # %% tags=["hide-input"]
 printed = {figure.model: figure for figure in published(record.data.name)}
@@ -172,9 +173,10 @@ assert ahead > 0
 # %% [markdown]
 # (We counted the parameters of the paper's networks. Our copy of CIFAR-10 lacks a few images. Our runs were extended
 # several times, and test images were scored in between.) In table 5 a network that sees more of the context scores
-# better. The Diagonal BiLSTM is the best of our networks, too. But our PixelCNN is 0.02 bits/dim ahead of our Row
-# LSTM. It saw two thirds more images than the Diagonal BiLSTM, and the Row LSTM three tenths fewer. Depth, skip
-# connections and the parameters that the masks leave in use differ, too, and there is one seed of each.
+# better. The Diagonal BiLSTM is the best of our networks, too. But our PixelCNN is 0.02 bits/dim
+# ahead of our Row LSTM. The PixelCNN saw two thirds more images than the Diagonal BiLSTM, the Row
+# LSTM three tenths fewer. Depth, skip connections and unmasked parameters differ, too, and there is
+# one seed of each.
 
 
 # %% tags=["remove-cell"]
@@ -251,12 +253,14 @@ for data, bits in (("imagenet32", "3.86"), ("cifar10", "3.07")):
 #
 # ## Digits
 #
-# On **binarised MNIST** {cite}`salakhutdinov2008dbn` the paper compares its networks with many earlier models
-# ({doc}`../book/tables` has them all). Each pixel was drawn once, white with a probability equal to its grey value, and
-# the same files have been in common use since. Pixels drawn anew in each epoch are easier, so scores on them do not
-# compare: {cite:t}`chen2017vlae` have 78.53 nats there, and 79.03 on the files. We trained four rows of table 4. Not
-# all of their sizes are the paper's: their files in `configs/` say which. We widened two after smaller runs fell short
-# ({ref}`training-them`). The next figure has samples of the best of the four, and the table after it all scores:
+# Do our networks come closer on smaller images? On **binarised MNIST** {cite}`salakhutdinov2008dbn`
+# the paper compares its networks with many earlier models ({doc}`../book/tables` has them all).
+# Each pixel was drawn once, white with a probability equal to its grey value, and the same files
+# have been in common use since. Pixels drawn anew in each epoch are easier, so scores on them do
+# not compare: {cite:t}`chen2017vlae` have 78.53 nats there, and 79.03 on the files. We trained four
+# rows of table 4. Not all sizes are the paper's: their files in `configs/` say which. We widened
+# two after smaller runs fell short ({ref}`training-them`). Here are samples of the best run, then
+# all scores:
 
 # %% tags=["hide-input"]
 facts = read_published()
@@ -363,8 +367,9 @@ plt.show()
 #
 # ## Complete a digit yourself
 #
-# The Diagonal BiLSTM of one layer has fewer than 50,000 parameters, so it goes with this page. Scribble the upper half
-# of a digit. The network draws the lower half, six times, and says what each pixel cost,
+# The Diagonal BiLSTM of one layer has fewer than 50,000 parameters, so this page contains it.
+# Scribble the upper half of a digit. The network draws the lower half, six times, and says what
+# each pixel cost,
 # {math}`-\log p(x_i \mid x_{<i})` in nats. Choose a completion to see it large; point at a pixel to read its cost, or
 # use the arrow keys.
 #
@@ -426,8 +431,8 @@ print(f"bits of red, green, blue: {found}")
 assert of_red > 1.3 * max(of_green, of_blue)
 
 # %% [markdown]
-# Smooth areas need few bits and textures many, everywhere in the image. And red, which comes first, costs more than
-# green and blue, which are conditioned on the colours before them.
+# Smooth areas need few bits, and textures many, not only at edges. Red, which comes first, costs
+# more than green and blue, which are conditioned on the colours before them.
 #
 # ## Learning curves
 #
@@ -563,7 +568,7 @@ assert min(times) > 10
 # | augmentation | none | none (but our Real NVP on CIFAR-10 also saw mirrored images) |
 # | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`) |
 # | weights that are scored | not given | a moving average; on digits that of the step which validation chose |
-# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 14–19% of steps rounded the image |
+# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 14–19% of steps on rounded levels |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
 # Appendix {ref}`training-them` compares Adam and Muon.
@@ -705,8 +710,9 @@ assert base.training.learning_rate == theirs.learning_rate
 # **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2012mcgsm,theis2015spatial`? The paper's Row
 # LSTM has 3.06 bits/dim with the softmax and 3.22 with the mixture. With uniform noise on the pixels
 # ({doc}`05_integers_to_bits`) a softmax is scored exactly, and a mixture by a bound only. Does the bound explain the
-# gap? We also score the mixture exactly, by its *mass*: the integral of its density over the bin of a level. The paper
-# does not give the parametrisation. Let $\tilde x$ be the pixels with uniform noise, scaled to $[0, 1)$. Ours is
+# gap? We also score the mixture exactly, by its *mass*: the integral of its density over the bin of
+# a level. Let $\tilde x$ be the pixels with uniform noise, scaled to $[0, 1)$. The paper does not
+# give the parametrisation. Ours is
 #
 # $$
 # p(\tilde x_i \mid x_{<i}) = \sum_{k=1}^{8} \sum_{l=1}^{4} \pi_{kl}\,
@@ -984,8 +990,9 @@ assert (costs.sum(dim=(1, 2, 3)) < ink_free).any()
 # ```{solution-start} ex-how-many
 # :class: dropdown
 # ```
-# Let $s$ be the standard deviation over images. The standard error of a mean is $s / \sqrt n$, and that of a difference
-# of two independent means is $\sqrt 2$ times as much. With $s / \sqrt n \approx 0.20$, differences up to
+# Let $s$ be the standard deviation over $n$ images. The standard error of a mean is $s / \sqrt n$,
+# and that of a difference of two independent means is $\sqrt 2$ times as much. With
+# $s / \sqrt n \approx 0.20$, differences up to
 # $2 \sqrt 2 \cdot 0.20 \approx 0.57$ nats could be chance. To tell two scores apart that differ by $\Delta$, it takes
 # $n = 2 (2s / \Delta)^2$ images. Scored on the *same* images the errors are shared, and far fewer images suffice.
 

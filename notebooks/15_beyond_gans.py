@@ -104,7 +104,8 @@ assert (noise.gamma_0, noise.gamma_1) == (-13.3, 5)
 # %% [markdown]
 # ## Six families side by side
 #
-# The Pixel RNN of this chapter is a Diagonal BiLSTM of three layers. These are samples of each run:
+# How do samples of the families differ? Here are eight of each. (The Pixel RNN is a Diagonal BiLSTM
+# of three layers.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None was selected by hand.", "name": "fig-families"}, "image": {"classes": "whole", "alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; five of the GAN's are whole shapes with some speckle, and three are fragments; Real NVP's are clothes and shoes with blotched surfaces; the Pixel RNN's have clean edges, and nearly all are whole; the diffusion's have even surfaces, and most are whole; the Gaussian's are woven patches in the rough outline of a shirt."}}
 columns = {"real": sheet_images(recorded["Real NVP"].files.real, 28)[:8]}
@@ -124,10 +125,10 @@ plt.show()
 # * The **diffusion** has even surfaces, and most of its shapes are whole.
 # * The **Gaussian** knows means and covariances of pixels and nothing else: every sample is a woven patch.
 #
-# *Coverage* is the share of test images that have a sample nearby; a later section measures it. Its ± is
-# the spread over three sets of samples. The standard error of bits/dim over the 10,000 test images is below 0.01.
-# Two other seeds moved the bits/dim of a network by less than 0.006, as a later section shows. The table compares the
-# six families (the diffusion infers its latent by adding noise):
+# The next table compares the six families. *Coverage* is the share of test images that have a
+# sample nearby; a later section measures it. Its ± is the spread over three sets of samples. The
+# standard error of bits/dim over the 10,000 test images is below 0.01. Two other seeds moved the
+# bits/dim of a network by less than 0.006. The diffusion infers its latent by adding noise.
 
 # %% tags=["hide-input"]
 benchmarks = repository_root() / "benchmarks"
@@ -452,7 +453,7 @@ assert 0.005 < ends < 0.015
 # $\lambda = 1$, so $\Sigma = S$. Then the trace is $d$.
 # ```
 #
-# The noise is averaged by hand: each of the 256 levels has a mean and a variance of $y$ over $u$. The noise of
+# No noise is drawn: each of the 256 levels has a mean and a variance of $y$ over $u$. The noise of
 # different pixels is independent, so it adds to the diagonal alone.
 
 # %%
@@ -609,9 +610,9 @@ assert p[best.argmax()] < 0.01 * p.max()
 assert (ratio * dx).sum() > 2  # a density would have 1
 
 # %% [markdown]
-# The discriminator is highest near 6, where the data have less than a hundredth of their highest density. Now to our
-# trained $D$. If its logit were the data's log density, up to a constant, it should order images as a good density
-# does. The Pixel RNN states one:
+# The discriminator is highest near 6, where the data have less than a hundredth of their highest
+# density. Does our trained $D$ order images as a good density does? It would, if its logit were the
+# data's log density up to a constant. Compare with the Pixel RNN:
 
 # %% tags=["hide-input"]
 reals = test.images
@@ -655,9 +656,9 @@ assert bits_of["a black image"] < bits_of["a white image"] < bits_of[real]
 #
 # ## Two kinds of bound, and an exact score
 #
-# How far is a bound from the truth? The diffusion's is a mean over times, and its terms are no weights. The bounds of
-# the Gaussian, Real NVP and the VAE are means of a log weight. They get tighter when several weights are averaged
-# *inside* the logarithm:
+# How far is a bound from the truth? The diffusion's bound is a mean over times. The bounds of the
+# Gaussian, Real NVP and the VAE are means of a log weight. These three get tighter when several
+# weights are averaged *inside* the logarithm:
 #
 # ```{prf:proposition} More draws, tighter bounds
 # :label: prop-more-draws
@@ -717,8 +718,9 @@ assert fell["Gaussian"] < 0.01
 
 # %% [markdown]
 # Draws take a few hundredths of a bit/dim off the bounds of the VAE and Real NVP, and hardly anything off that of the
-# Gaussian. The rest of the gap stays unknown. A rule of thumb takes $\log w$ for a Gaussian. Then $\log \mathbb E[w]$
-# is its mean plus half of its variance, so half of the variance is the gap of one draw:
+# Gaussian. The rest of the gap stays unknown. A rule of thumb takes $\log w$ as normally
+# distributed. Then $\log \mathbb E[w]$ is its mean plus half of its variance, so half of the
+# variance is the gap of one draw:
 
 # %% tags=["hide-input"]
 unit = nats_per_bit(vae.image_shape)
@@ -981,9 +983,9 @@ assert all(shares[family][shirts] > 0.12 for family in names)
 # draw too few sandals: a likelihood does not prevent it.
 #
 # The first row is the reference: the coverage of training images, and the classes of the 1,000 test images. On average
-# a perfect model covers 73% with 300 samples, and 97% with 1,000: compare only coverages by as many samples. By chance
-# 900 samples with equal shares are 0.04 away from them. Read each difference beside the spread: other seeds moved
-# coverage as much.
+# a perfect model covers 73% with 300 samples, and 97% with 1,000, so compare coverages by equal
+# numbers only. By chance 900 samples of ten equally likely classes are 0.04 from equal shares. Read
+# each difference beside the spread: other seeds moved coverage as much.
 #
 # * The diffusion covers most, seven tenths of the test images. The Pixel RNN has fewer bits/dim and covers less than
 #   half. But coverage also rewards smooth images: a blur alone takes the GAN from 37 to 60%, and training images from

@@ -20,7 +20,7 @@
 #
 # ```{admonition} In the papers
 # Section 5 of {cite:t}`dinh2017realnvp` calls Real NVP a bridge between autoregressive models, variational autoencoders
-# and adversarial networks. Neither paper builds such a model.
+# and adversarial networks. Neither paper puts autoregressive masks into a flow.
 # ```
 
 # %% tags=["parameters"]
@@ -190,8 +190,8 @@ assert filled == {"coupling": 48, "masked": 120 - 3}
 # The coupling fills three quarters of one block below the diagonal. The masked convolutions fill the lower triangle,
 # except for three entries beside the diagonal.
 #
-# From any guess, how many rounds settle every number? As many as the longest chain of numbers of
-# which each sees the one before it:
+# From any guess, how many rounds settle every number? Their number is the length of the longest
+# chain in which each number sees the one before it:
 
 
 # %%
@@ -347,12 +347,13 @@ plt.show()
 #
 # ### A layer of the Transformer
 #
-# A Transformer {cite}`vaswani2017attention` turns each patch into a vector $h_i$, a *token*. A layer adds to each
-# token an average over tokens (attention), and then a function of the token alone (an MLP). A *layer norm* stands
-# before each and standardises the token. Linear maps make a *query*, a *key* and a *value* of each token. Token $i$
-# averages the values. The weights are a softmax of scores: its query times each key, over the root of the length of
-# a key. Several *heads* do this side by side, each with its own slice of all three. The attention is
-# **causal** here: token $i$ averages over tokens 1 to $i$. That is mask B.
+# Which network can read any number of patches? A Transformer {cite}`vaswani2017attention` turns
+# each patch into a vector $h_i$, a *token*. A layer adds to each token an average over tokens
+# (attention), and then a function of the token alone (an MLP). A *layer norm* stands before each
+# and standardises the token. Linear maps make a *query*, a *key* and a *value* of each token.
+# Token $i$ averages the values. The weights are a softmax of scores: its query times each key, over
+# the root of a key's length. Several *heads* do this, each with its own slice of all three. The
+# attention is **causal** here: token $i$ averages over tokens 1 to $i$, as under mask B.
 
 
 # %%
@@ -388,10 +389,10 @@ class Layer(nn.Module):
 # %% [markdown]
 # ### A block
 #
-# A block is {eq}`eq:tarflow`. A linear map turns patches into tokens, and a learned vector, `place`, tells each token
-# its position. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$: this shift makes mask A out of
-# mask B. The $\alpha$ and $\mu$ of the first patch are 0. The last linear map starts at zero, so that training starts
-# at the identity.
+# How do such layers compute {eq}`eq:tarflow`? A linear map turns patches into tokens, and a learned
+# vector, `place`, tells each token its position. The output at token $i$ has seen patch $i$, so it
+# serves patch $i + 1$: this shift makes mask A out of mask B. The $\alpha$ and $\mu$ of the first
+# patch are 0. The last linear map starts at zero, so training starts at the identity.
 #
 # TarFlow does not bound $\alpha$. We do, as Real NVP bounds its $s$: $\alpha = 3 \tanh(r / 3)$, where $r$ is what the
 # network gives. Without the bound, the loss soon became infinite or undefined in trials by Muon on Fashion-MNIST:
@@ -627,8 +628,9 @@ pictures.plot_beside(
 plt.show()
 
 # %% [markdown]
-# More of TarFlow's are whole garments and shoes, though its bound is worse. Three sets of 300 samples each cover over
-# 60% of the test images; those of Real NVP cover 31 to 42%. But coverage also rewards a blur ({ref}`beyond-gans`). We
+# More of TarFlow's samples are whole garments and shoes, though its bound is worse. Three sets of
+# 300 each cover over 60% of the test images; those of Real NVP cover 31 to 42%. But coverage also
+# rewards a blur ({ref}`beyond-gans`). We
 # suspect that the Transformer sees further, that convolutions know neighbours better, and that a likelihood is mostly
 # about neighbours.
 
@@ -642,8 +644,8 @@ assert max(covered["fashion-mnist"]["coverage"]) < 0.425
 # %% [markdown]
 # ## The cost of a sample
 #
-# For a sample, every model must evaluate some networks one after another: couplings, blocks times patches (of which
-# the first needs none), or sub-pixels.
+# How long does a sample take? Every model evaluates networks in sequence: couplings, blocks times
+# patches (the first patch needs none), or sub-pixels.
 
 # %%
 real_nvp = longer["Real NVP"].load_model()

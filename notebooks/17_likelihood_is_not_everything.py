@@ -11,7 +11,7 @@
 # # Likelihood is not everything
 #
 # Does a good likelihood mean that samples look right? Does a high likelihood mean that an image looks like the data?
-# Neither is true. This chapter shows
+# Both answers are no. This chapter shows
 #
 # * a flow that finds digits likelier than the clothes that it was trained on;
 # * why its recorded samples show no such image;
@@ -21,7 +21,7 @@
 #
 # ```{admonition} In the papers
 # Both papers rank their models by likelihood: table 1 of {cite:t}`dinh2017realnvp`, tables 4 to 6 of
-# {cite:t}`oord2016pixelrnn`. Both have cases where likelihood and samples disagree.
+# {cite:t}`oord2016pixelrnn`. Section 4.2 of the first says why samples can still be bad.
 # ```
 
 # %% tags=["parameters"]
@@ -138,7 +138,8 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 #
 # ### Likely is not the same as near
 #
-# This does not mean that the flow has learned digits. Draw images from any distribution $q$. As in {eq}`eq:projection`,
+# Has the flow then learned digits? Not necessarily. Draw images from any distribution $q$.
+# As in {eq}`eq:projection`,
 #
 # $$
 # \underbrace{\mathbb E_{x \sim q}[-\log P(x)]}_{\text{their cost under } P}
@@ -171,14 +172,14 @@ assert 150 < divergence[drawn] * D < 300
 # %% [markdown]
 # For the samples of the MNIST flow, most of the cost is entropy. Still their distance, 0.3 bits/dim, is about 200
 # bits for each image. Cost and entropy are bounds, {eq}`eq:dequantisation`, so this distance may err either way. (The
-# test images are two lists. A list of $n$ images has an entropy of at most $\log n$, so nearly all of its cost is
-# distance, even for clothes.)
+# two test sets are lists. A list of $n$ images has an entropy of at most $\log n$, so nearly all of
+# its cost is distance, even for clothes.)
 #
 # ### Which images need few bits?
 #
-# Compare the flow with two numbers that know nothing of clothes: the size of the image as a PNG file, and its share of
-# black pixels. The last lines print how much more a negative costs than its original, and how many pixels of test
-# images are black.
+# Compare the flow's bits with two numbers that need no model: the size of the image as a PNG file,
+# and its share of black pixels. The last lines print how much more a negative costs than its
+# original, and how many pixels of test images are black.
 
 
 # %% tags=["hide-input"]
@@ -271,7 +272,8 @@ assert constant[-1] < bits_of_test.mean()
 # ## Typical, not likely
 #
 # The 64 recorded *samples* of the flow show no digit, although the average sampled digit is likelier than nine test
-# images in ten. Why? By {eq}`eq:cost` such a digit has about $2^{-200}$ of its probability under the flow of MNIST.
+# images in ten. Why? By {eq}`eq:cost` the flow gives such a digit about $2^{-200}$ of the
+# probability that the flow of MNIST gives it.
 # (This is a mean of logarithms, and of bounds.) The probability of a set is its density times its volume. The
 # likeliest images have hardly any volume, as the prior shows:
 #
@@ -377,9 +379,9 @@ assert factor * bits_of_test.std() > 300
 # other.
 #
 # The mean of ten images varies less, so the third rule rejects digits. Blurred images and constant greys still pass,
-# because their bits are those of clothes. ({ref}`ex-cheaper` tries the flow's own samples.) About one in ten test
-# images is rejected, with a standard error of 3%. So a test by one number can reject an image, but passing it says
-# little.
+# because their bits are those of clothes. ({ref}`ex-cheaper` tries the flow's own samples.) The
+# second rule rejects about one test image in ten, with a standard error of 3%. So a test by one
+# number can reject an image, but passing it says little.
 #
 # The latents give another number. Under the prior, $\lVert z \rVert^2 / D$ has mean 1 and standard deviation
 # $\sqrt{2 / D}$: the thin shell of chapter {ref}`latents`. The next cell applies the second rule to it, and to the
@@ -422,10 +424,10 @@ assert full or 0.4 < by_black["test, blurred"] < 0.65
 assert off["samples of this flow"] > 0.2 > by_black["samples of this flow"]
 
 # %% [markdown]
-# Test images vary more in length than samples of the prior. The length rejects most blurred images, greys and sampled
-# digits, which singly pass by their bits. But it also rejects many of the flow's own samples. The share of black
-# pixels, which needs no flow, rejects few of these. It rejects most greys and sampled digits, and half of the blurred
-# images.
+# Latents of test images vary more in length than samples of the prior. The length rejects most
+# blurred images, greys and sampled digits. Most of these pass by their bits. But the length also
+# rejects many of the flow's own samples. The share of black pixels, which needs no flow, rejects
+# few of these. It rejects most greys and sampled digits, and half of the blurred images.
 #
 # ## Good likelihood, bad samples, and the reverse
 #
@@ -561,7 +563,7 @@ assert full or (abs(one - 0.6) < 0.1 and abs(eight - 0.9) < 0.06)
 # ```{solution-start} ex-complexity
 # :class: dropdown
 # ```
-# With PNG, every set has the larger difference in more than half of the pairs. PNG needs fewer bits for digits
+# With PNG, every other set has the larger difference in most pairs. PNG needs fewer bits for digits
 # than for clothes, and the difference accounts for that.
 
 # %%

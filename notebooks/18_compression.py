@@ -54,9 +54,10 @@ ledger = runs()
 # %% [markdown]
 # ## From probabilities to bits
 #
-# Suppose that every $x$ has a file of $L(x)$ bits. No file is the beginning of another (a **prefix code**), so that a
-# decoder sees where one ends. Then $\sum_x 2^{-L(x)} \le 1$ (Kraft, {prf:ref}`prop-code`). So lengths give
-# probabilities $2^{-L}$, up to a factor. Conversely, probabilities give lengths:
+# How short can files be? Suppose that every $x$ has one, of $L(x)$ bits. No file is the beginning
+# of another (a **prefix code**), so a decoder sees where one ends. Then $\sum_x 2^{-L(x)} \le 1$
+# (Kraft, {prf:ref}`prop-code`). So lengths give probabilities $2^{-L}$, up to a factor. Conversely,
+# probabilities give lengths:
 #
 # ```{prf:proposition} Arithmetic coding
 # :label: prop-coding
@@ -132,7 +133,8 @@ print(f"abca, of probability 1/64: {file}")
 # ## A Pixel RNN writes a file
 #
 # A Pixel RNN gives all the conditionals, by the chain rule. We take the recorded Row LSTM and test images of its data
-# set. `frequencies` gives the conditionals as integers; a later section says why. A real decoder computes a row of
+# set. `frequencies` gives the conditionals as integers; the next section says why. A real decoder
+# computes a row of
 # `counts` when it has the symbols before it.
 
 # %%
@@ -163,10 +165,9 @@ print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
 
 # %% [markdown]
 # The file is within two bits of the promise, but integers of nearly five thousand digits are slow. A **range coder**
-# keeps a window (here of 64 bits) and writes words (of 32) as they become certain. Another design, ANS
-# {cite}`duda2009ans`, is a stack: it reads what was written last, and removes it. We use the coders of
-# [constriction](https://bamler-lab.github.io/constriction/)
-# {cite}`bamler2022ans`.
+# keeps a window (here of 64 bits) and writes words (of 32) as they become certain. We use that of
+# [constriction](https://bamler-lab.github.io/constriction/) {cite}`bamler2022ans`. Another design,
+# ANS {cite}`duda2009ans`, is a stack: it reads what was written last, and removes it.
 
 # %%
 family = constriction.stream.model.Categorical(perfect=False)
@@ -218,9 +219,10 @@ print(f"{len(coded)} of {len(coded)} images come back exactly")
 #
 # A decoder that computes a slightly different probability may take a wrong turn, and then loses everything that
 # follows. Sums of floating-point numbers depend on their order, and the order on the batch, the threads, the library
-# and the machine. *Scoring* images in one pass and *stepping* through their pixels already are two orders. At how
-# many pixels does one of the 256 integers differ from steps in float64? Those steps had all images in one batch; each
-# row of the table compares two of the images.
+# and the machine. *Scoring* images in one pass and *stepping* through their pixels already are two
+# orders. The integers in `counts` are from steps in float64, with all images in one batch. At how
+# many pixels does another computation change one of the 256? Each row of the table compares two
+# images.
 
 
 # %%
@@ -288,8 +290,8 @@ plt.show()
 #
 # ## Beside PNG and WebP
 #
-# The rivals are zlib, PNG and lossless WebP. Each image is a file of its own; then all are one tall picture, so that
-# headers count once.
+# Are these files shorter than those of rivals: zlib, PNG and lossless WebP? Each image is a file;
+# then all are one tall picture, so that headers count once.
 
 
 # %% tags=["hide-input"]
@@ -463,7 +465,8 @@ figures.show_table(
 
 # %% [markdown]
 # The net cost equals the bound, which lies a little above $-\log_2 P(x)$: uniform noise is not the best choice of
-# $u$. For images $f$ is not exactly a bijection in floating-point numbers. {cite:t}`ho2019localbitsback` solve this
+# $u$. For images a flow is not exactly a bijection in floating-point numbers.
+# {cite:t}`ho2019localbitsback` solve this
 # for flows like Real NVP, and {cite:t}`hoogeboom2019idf` avoid it by couplings that map integers to integers. (This
 # book has code for neither.) VAEs and diffusion models are coded in the same way, with $z$ in place of $u$
 # {cite}`townsend2019bbans,kingma2021vdm`.

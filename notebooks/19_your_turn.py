@@ -132,9 +132,9 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # y_{\cdot, i, j} = W x_{\cdot, i, j}, \qquad W \in \mathbb R^{c \times c}.
 # $$ (eq:mixing)
 #
-# This is a convolution with a kernel of 1 × 1; {ref}`ex-mix` built a first form. What could be gained? The picture
-# has one real image, after noise and logit, squeezed to four channels, the pixels of each 2 × 2 block. An
-# orthogonal $W$ can turn them into a mean and three differences.
+# This is a convolution with a kernel of 1 × 1; {ref}`ex-mix` built a first form. What could be
+# gained? The next figure has a real image, after noise and logit. A squeeze makes the pixels of
+# each 2 × 2 block four channels. An orthogonal $W$ can turn them into a mean and three differences.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix. Red above 0, blue below, white at 0, all to one scale. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
 noise = uniform_noise(test[:1].shape, torch.Generator().manual_seed(0))
@@ -153,6 +153,8 @@ plt.show()
 #
 # ### Its determinant
 #
+# What does {eq}`eq:mixing` add to the log-likelihood?
+#
 # ```{prf:proposition} Determinant of a 1 × 1 convolution
 # :label: prop-mixing
 #
@@ -166,8 +168,8 @@ plt.show()
 # $W$, and its determinant is $(\det W)^{h w}$. Renumbering $x$ and $y$ in the same way changes no determinant.
 # ```
 #
-# The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for a whole batch. Glow's authors
-# describe how to avoid even these, by learning the factors of $W$:
+# Computing $\det W$ takes about $c^3$ operations a batch. Glow's authors describe how to avoid
+# these, by learning the factors of $W$:
 #
 # $$
 # W = P L \bigl(U + \operatorname{diag}(s)\bigr), \qquad \log\left|\det W\right| = \sum_{k=1}^{c} \log\left|s_k\right|,
@@ -179,8 +181,8 @@ plt.show()
 #
 # ### The bijection
 #
-# A {py:class}`Bijection <nvp.flows.bijection.Bijection>` has two methods. Each returns its result and a
-# log-determinant of shape $(N,)$:
+# A flow takes any {py:class}`Bijection <nvp.flows.bijection.Bijection>`. Its two methods return a
+# result and a log-determinant of shape $(N,)$:
 
 
 # %%
@@ -604,8 +606,9 @@ with contextlib.redirect_stderr(io.StringIO()):  # it says how far it is
 
 # %% [markdown]
 # `nvp record` then scores the run on all test images and writes an entry of the ledger, `results/runs/NAME/`, with
-# weights up to 12 MB. It needs the run folder and the test images. All that the state dict does not hold must be the
-# same after each `build`. Your `log_prob` must also run in double precision. The run then appears in the tables of its
+# weights up to 12 MB. It needs the run folder and the test images. Your `build` must give the same
+# model each time, except for the state dict. Your `log_prob` must also run in double precision.
+# The run then appears in the tables of its
 # data set ({doc}`../book/ledger`). This run is too short for the real ledger, so the next cell records it in a copy. It
 # scores all 1,000 test images, and the first 50 (`first`) also with two sets of noise (`num_draws`). The table has
 # every recorded score on the embedded images:

@@ -126,7 +126,8 @@ figures.show_text("\n".join(lines))
 #
 # * `num_blocks`: for images of 64 × 64 section 4.1 says two residual blocks. The code's README says four.
 # * `affine_order`: the paper scales and then shifts, $x\, e^s + t$. The code shifts first, $(x + t)\, e^s$.
-# * `first_kept`: in the paper $b = 1$ on the odd squares. The first coupling of the code keeps the even ones.
+# * `first_kept`: the paper has $b = 1$ on the odd squares, but gives no order. The code keeps the
+#   even ones first.
 # * `channel_squeeze`: figure 3 stacks the four pixels of a block, for one channel. With three channels the code puts
 #   all of red before all of green.
 # * `norm_scope`: the paper normalises "the whole coupling layer output", the code only what the coupling has changed.
@@ -197,9 +198,10 @@ figures.show_table(["field", "value", "what it is"], rows)
 #
 # How close is `official` to the code? Outside of this repository we ran the authors' TensorFlow code in float64
 # beside it, on two small models with equal starting values. Latents, log-likelihoods, losses and gradients agreed
-# within $10^{-10}$. With adapters for its other choices, so did latents and log-likelihoods of a [port to
-# PyTorch](https://github.com/chrischute/real-nvp). So did a [public Diagonal
-# BiLSTM](https://github.com/igul222/pixel_rnn) that we wrote again in NumPy, given the same states before each row.
+# within $10^{-10}$. Latents and log-likelihoods of a [port to
+# PyTorch](https://github.com/chrischute/real-nvp) agreed, too, with adapters for its other choices.
+# For Pixel RNN we wrote a [public Diagonal BiLSTM](https://github.com/igul222/pixel_rnn) again in
+# NumPy. It agreed as closely, given the same states before each row.
 # `tests/test_numpy_parity.py` computes our models a second time.
 #
 # ## The norm that counts zeros
@@ -285,7 +287,7 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 #
 # ## Even squares first
 #
-# Does it matter which squares are kept first? There is a case in which it cannot.
+# Does it matter which squares are kept first? In one case it cannot.
 #
 # ```{prf:proposition} The mirrored flow
 # :label: prop-mirror
@@ -309,10 +311,11 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # permutation, and neither do determinants.
 # ```
 #
-# The paper mirrors images at random in training, but for ImageNet. Take a set that contains every image with its
-# mirror image. There two models of one scale that differ in this field can reach exactly the same mean
-# log-likelihood. With several scales the argument stops. The half that is not factored out holds the even squares,
-# and $R$ takes these to odd ones. The next cell checks one scale:
+# The paper mirrors images at random in training, except on ImageNet. Take a set that contains every
+# image with its mirror image. On it, two models of one scale that differ in `first_kept` can reach
+# exactly the same mean log-likelihood. With several scales the argument stops. The half that is not
+# factored out holds the even squares, and $R$ takes these to odd ones. The next cell checks one
+# scale:
 
 
 # %%
@@ -419,9 +422,10 @@ print(f"dy/dt, shift first, a = 1: from {low:.2f} to {high:.2f}")
 #
 # ## What the samples look like
 #
-# A flow gives logits $x$, with $0.05 + 0.9\, \tilde x = \sigma(x)$. The code's sheets show $\sigma(x)$ itself. So
-# black comes out as a dark grey and white as a light one. We do not know whether figure 5 of the paper was made in
-# this way. The next figure decodes the latents of six test images in both ways:
+# Is black still black in the code's samples? A flow gives logits $x$, with
+# $0.05 + 0.9\, \tilde x = \sigma(x)$. The code's sheets show $\sigma(x)$ itself. We do not know
+# whether figure 5 of the paper was made in this way. The next figure decodes the latents of six
+# test images in both ways:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The latents of six test images, decoded with the map $0.05 + 0.9\\,\\tilde x$ undone, and as in the official code. Cf. figure 5 of {cite:t}`dinh2017realnvp`.", "name": "fig-contrast"}, "image": {"classes": "whole", "alt": "Two sheets of the same garments. On the left black is black; on the right the ground is a very dark grey and the brightest parts are a little darker."}}
 recorded = runs()["fashion-mnist"].load_model()
@@ -563,6 +567,8 @@ for n in range(2, 6):
 # risk a little.)
 #
 # ### The result
+#
+# Which choices matter? The table has the preset `paper`, then all variants, the best first:
 
 # %% tags=["hide-input"]
 table = []
@@ -577,7 +583,7 @@ header = ["variant", "parameters", "test bits/dim", "minus paper", "95%: ±"]
 figures.show_table(header, table)
 
 # %% [markdown]
-# A difference below zero is better than `paper`. The ± is half of the 95% interval of the paired differences.
+# A difference below zero is better than `paper`. The ± is half of the 95% interval.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with its 95% interval; filled where this interval leaves out zero. The best are on top.", "name": "fig-ablation"}, "image": {"alt": "A forest plot of the variants, the best on top, by their mean difference to the preset paper in test bits per dimension. Five lie clearly left of the line at zero, at -0.12 to -0.27: two that factor nothing out, twice the maps, no weight norm, and learned mixing from the masks. Two lie far to the right, at 0.6 and 0.7: no norm after couplings, and one scale of three. All others are within 0.2 of zero. The table above has the numbers."}}
 pictures.plot_forest(others)

@@ -103,8 +103,9 @@ def steps(run, state, count, images=seen):
 # %% [markdown]
 # ## The loss explodes
 #
-# There are three guards against an explosion ({ref}`networks`): the bound of $s$, the batch norms between couplings,
-# and clipping of the gradient. We take away the first, the second, or both, and raise the rate.
+# Which guards prevent an explosion? Three do ({ref}`networks`): the bound of $s$, the batch norms
+# between couplings, and clipping of the gradient. We take away the first, the second, or both, and
+# raise the rate.
 
 
 # %% tags=["hide-input"]
@@ -162,15 +163,17 @@ print(textwrap.fill(error, 75))
 assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in error
 
 # %% [markdown]
-# It names the first layer whose output is not a finite number. Look there, or just before. The bad step has changed
-# neither weights nor optimiser, so a run can continue from the last checkpoint.
+# The message names the first layer whose output is not a finite number. Look there, or just before.
+# The bad step has changed neither weights nor optimiser, so a run can continue from the last
+# checkpoint.
 #
 # **Cure.** Check the learning rate first, and warm it up. Keep $s = a \tanh(\cdot)$ and a norm.
 #
 # ## The likelihood grows without limit
 #
-# A falling loss looks good, even below the entropy of the data. Yet a density fitted to integers has no best fit
-# ({ref}`integers-to-bits`). Here two flows of the plane learn pairs of neighbouring pixels, in black and white. There
+# A falling loss looks good, even below the entropy of the data. Yet on integers the likelihood of a
+# density has no maximum ({ref}`integers-to-bits`). Here two flows of the plane learn pairs of
+# neighbouring pixels, in black and white. There
 # are only four such pairs, so we know their entropy. One flow sees $v + u$ with fresh uniform noise, the other always
 # $v + \frac12$.
 
@@ -442,6 +445,7 @@ plt.show()
 # $$ (eq:inverse-error)
 #
 # and for $|s| > 24 \ln 2 \approx 17$ the sum holds nothing of $x$, if $x$ and $t$ are of size 1.
+# The next cell measures the error for $t = 1$:
 
 # %% tags=["hide-input"]
 x = torch.rand(10_000, generator=generator)
@@ -524,9 +528,10 @@ plt.show()
 
 # %% [markdown]
 # On the data all three return $x$ to within $10^{-4}$. There a coupling with $s < 0$ lowers the log-likelihood by
-# $|s|$, so training avoids strong contraction. *Elsewhere* the likelihood does not limit contraction, and this flow
-# with the large $a$ has lost its inverse. (With two of four other seeds it has not.) Its log-determinant is then not
-# that of the map which the machine computes. {cite:t}`behrmann2021exploding` met the failure in sampling, too.
+# $|s|$, so training avoids strong contraction. *Elsewhere* the likelihood does not limit
+# contraction, and the flow from $a = 16$ has lost its inverse. (Two of four other seeds keep it.)
+# Its log-determinant is then not that of the map which the machine computes.
+# {cite:t}`behrmann2021exploding` met the failure in sampling, too.
 #
 # **Check.** Compare $g(f(x))$ with $x$ on the images that you want to decode. **Cure.** Keep $a$ small. Encode and
 # decode in float64, which has eight more digits to lose. The last flow loses them, too.
@@ -584,9 +589,10 @@ pictures.plot_losses(curves, limits=(-2, 8))
 plt.show()
 
 # %% [markdown]
-# Less than one bit per dimension is too good for four couplings. Two tests find the first mistake without training or
-# data. Does the inverse return $x$? Is the log-determinant that of the Jacobian? The second mistake passes both,
-# since it is a flow, only a poor one. To find it, check which outputs merely copy an input:
+# With the first mistake the loss falls below one bit/dim, too good for four couplings. Two tests
+# find it without training or data. Does the inverse return $x$? Is the log-determinant that of the
+# Jacobian? The second mistake passes both, since the map is still a flow, only a poor one. To find
+# it, count the outputs that depend on one input only:
 
 
 # %% tags=["hide-input"]
@@ -788,11 +794,12 @@ pictures.plot_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 
 # %% [markdown]
-# In these single runs the two clipped ones end less than 0.1 bits/dim apart, the two others over 0.3. A fifth run puts
-# Adam's mean gradient $m$ back after the bad batch, and ends less than 0.15 from the run without one. So most of the
-# harm comes from $m$, which loses only a tenth of the bad gradient at each step. In the
-# mean square $v$ the gradient stays longer, and shortens all later steps ({ref}`ex-adam-spike`). With norms between
-# the couplings, as in the paper, the bad batch does no harm, even without clipping.
+# In these single runs the two clipped ones end less than 0.1 bits/dim apart, the two others over
+# 0.3. A fifth run, not clipped, restores Adam's mean gradient $m$ after the bad batch. It ends less
+# than 0.15 from the run that met none. So most of the harm comes from $m$, which loses only a tenth
+# of the bad gradient at each step. The mean square $v$ keeps it longer, and shortens all later
+# steps ({ref}`ex-adam-spike`). With norms between the couplings, as in the paper, the bad batch
+# changes the end by less than 0.1, even without clipping.
 #
 # **Check.** Look for jumps of `gradient_norm` in `log.csv`. **Cure.** Clip at a norm that is usual for the run, and
 # look at the batches that make the norm jump.

@@ -93,8 +93,8 @@ ledger = runs()
 # T} U)$, which is the bracket.
 # ```
 #
-# As a map of the whole batch it is therefore *not* a bijection: it forgets the mean of the batch, and nearly its scale.
-# Automatic differentiation confirms the matrix:
+# So normalising a whole batch is *not* a bijection: it forgets the mean of the batch, and nearly
+# its scale. Automatic differentiation confirms the matrix:
 
 
 # %%
@@ -121,9 +121,9 @@ assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
 
 # %% [markdown]
 # Training reports $-n \log \varsigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of one
-# norm. With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$. And the map of one
-# image is not onto. Take one scalar per image, $n = 1$. However large $x$ is, it pulls mean and deviation along, and
-# $|\hat x|$ cannot reach $\sqrt{N - 1}$.
+# norm. With 64 images in a batch this is 0.03, with two it is $2 \log 2$. And the map of one image
+# is not onto. Take one scalar per image, $n = 1$. However large $x$ is, it pulls mean and deviation
+# along, and $|\hat x|$ cannot reach $\sqrt{N - 1}$.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Batch normalisation of one scalar per image in training, as a function of one of them. The other $N - 1$ are fixed at mean 0 and variance 1. Dotted, in the colour of the curve: $\\pm\\sqrt{N - 1}$. In evaluation it is the dashed line.", "name": "fig-saturation"}, "image": {"alt": "Normalised value over x from -12 to 12. The dashed line rises straight. The curves for N = 4, 16 and 64 follow it near 0 and bend away on both sides, the earlier the smaller N. Each stays between its two dotted lines, at 1.7, 3.9 and 7.9 above and below 0."}}
@@ -146,8 +146,9 @@ plt.show()
 # With $N = 4$ the output stays between −1.73 and 1.73, however large $x$ is. With a prior on $\hat x$ this map gives
 # $x$ a density. With the true derivative, its mass is the mass of the prior between the bounds. With the derivative
 # that training uses, $1/\varsigma$, the mass is *infinite*. As $|x|$ grows, $\hat x$ tends to its bound, where the
-# prior has a positive density, and $1/\varsigma$ falls only like $1/|x|$. So each further factor of ten in the range
-# adds about the same mass. A number computed in training mode is no likelihood of anything.
+# prior has a positive density, and $1/\varsigma$ falls only like $1/|x|$. So each further factor of
+# ten in the range adds about the same mass, as the next table shows. A number computed in training
+# mode is no likelihood.
 
 # %% tags=["hide-input"]
 N = 4
@@ -199,10 +200,11 @@ assert score_of[2] - score_of[40] > 0.3
 # \tilde\sigma^2_{k+1} &= \rho\, \tilde\sigma^2_k + (1 - \rho)\, \hat\sigma^2_k ,
 # $$ (eq:running)
 #
-# with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$, through which alone gradients pass. The layer normalises by the
-# left sides. Appendix E says that the CIFAR-10 model was trained in this way, which allows very small batches. It gives
-# no value of $\rho$, the "momentum"; ours is 0.9. The package has it after couplings alone ({ref}`paper-and-code`).
-# As a layer:
+# where $\hat\mu_k$ and $\hat\sigma^2_k$ are the moments of the batch. Gradients pass only through
+# these. The layer normalises by the left sides. Appendix E says that the CIFAR-10 model was trained
+# in this way, which allows very small batches. It gives no value of $\rho$, the "momentum"; ours is
+# 0.9. The package has running averages after couplings alone ({ref}`paper-and-code`). Here is such
+# a layer:
 
 
 # %%
@@ -242,11 +244,12 @@ assert torch.allclose(y, z, atol=1e-5)
 assert torch.allclose(log_det, of_package, atol=1e-4)
 
 # %% [markdown]
-# What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the
-# variance of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient,
-# however large the batch. The folded cell measures both. It takes a small model after 100 steps of training, its
-# norms inside $s$ and $t$ in evaluation mode. It compares small batches with a batch of all 4,500 images. The past is
-# either the moments of all images, or those of the last small batches, as appendix E has it.
+# What do running averages change? An average with memory $\rho$ of independent batches has
+# $(1 - \rho) / (1 + \rho)$ times the variance of one of them. But the gradient through the moments
+# is multiplied by $1 - \rho$, so it is biased, however large the batch. The folded cells measure
+# noise and bias of the gradient, in a small model after 100 steps. Its norms inside $s$ and $t$ are
+# in evaluation mode. Small batches are compared with a batch of all 4,500 images. The past is
+# either the moments of all images, or those of the last small batches, as in appendix E.
 
 # %% tags=["hide-input"]
 thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
@@ -351,9 +354,10 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# The past of all images takes noise from the gradient of this flow. In batches of 8 and of 32, more than half of this
-# gain remains with the past of its own batches; in pairs it is lost. Some bias remains with every norm. Does training
-# profit? Here are two short runs of this flow with two images in a batch, alike except for the norm:
+# With the past of all images, running averages reduce the noise of the gradient of this flow. In
+# batches of 8 and of 32, more than half of this gain remains with the past of the small batches; in
+# pairs most of it is lost. Some bias remains with every norm. Does training profit? Here are two
+# short runs of this flow with two images in a batch, alike except for the norm:
 
 # %% tags=["hide-input"]
 results, some = {}, seen[::9]
@@ -426,10 +430,12 @@ assert lag["at the end"] < lag["halfway"]
 
 # %% [markdown]
 # The lag costs most at the full rate, while the weights still move. So `nvp train` also scores held-out images
-# by batch statistics. That number is no likelihood, but when the two scores part, something is wrong with the moments.
+# by batch statistics. That number is no likelihood, but when the two scores differ much, something
+# is wrong with the moments.
 #
 # How much can a score depend on the moments? Set all means in the norms of the recorded run to 0,
-# and all variances to 1. Then let it find its moments again, by moving averages and by re-estimation:
+# and all variances to 1. Then let the model find its moments again, by moving averages and by
+# re-estimation:
 
 
 # %% tags=["hide-input"]

@@ -15,7 +15,7 @@
 # images?
 #
 # ```{admonition} In the papers
-# Of these models they have one: in Pixel RNN's Table 5 a Gaussian scores 4.70 bits/dim on CIFAR-10.
+# They have one of these models: in Pixel RNN's Table 5 a Gaussian scores 4.70 bits/dim on CIFAR-10.
 # ```
 
 # %% tags=["parameters"]
@@ -51,12 +51,13 @@ D = train[0].numel()
 # (two-divergences)=
 # ## Two ways to be wrong
 #
-# $\mathrm{KL}(p \,\|\, q)$ asks, *where $p$ has mass*, whether $q$ has some too. If $q$ forgets a place,
-# $\log (p/q)$ explodes there. Mass that $q$ puts where $p$ is zero costs nothing directly; it is only missing
-# elsewhere. The other order, $\mathrm{KL}(q \,\|\, p)$, asks the opposite.
+# Where does a model $q$ put its mass if it is too simple for the data $p$? The **forward**
+# divergence $\mathrm{KL}(p \,\|\, q)$, which maximum likelihood minimises
+# ({ref}`density-estimation`), asks *where $p$ has mass* whether $q$ has some too. The **reverse**
+# one, $\mathrm{KL}(q \,\|\, p)$, asks the opposite.
 #
-# The difference shows when the model is too simple to be right. The next cells fit a Gaussian $q$ by gradient
-# descent on either divergence. The data are two modes on the line, and the two moons in the plane.
+# The next cells fit a Gaussian $q$ by gradient descent on either divergence. The data are two modes
+# on the line, and the two moons in the plane.
 
 
 # %%
@@ -140,8 +141,9 @@ plt.show()
 #
 # ## Bits are file lengths
 #
-# Suppose that we store images as strings of 0 and 1 {cite}`shannon1948`. No string may be the beginning of another
-# (a **prefix code**), so that strings need no mark between them.
+# Why does $-\log_2 P(x)$ count bits? Suppose that we store images as strings of 0 and 1
+# {cite}`shannon1948`. No string may be the beginning of another (a **prefix code**), so that
+# strings need no mark between them.
 #
 # ```{prf:proposition} Codes are distributions
 # :label: prop-code
@@ -174,8 +176,8 @@ plt.show()
 # ```
 #
 # The bound {eq}`eq:wrong-book` has three terms. The **floor** belongs to the data. The others are the model's lack of
-# knowledge, and rounding, which is one bit at most for a whole image. The floor of images is unknown. A model that
-# scores $b$ bits/dim on new images shows that it is at most $b$.
+# knowledge, and rounding, which is one bit at most for a whole image. The floor of images is
+# unknown, but it is at most $b$ bits/dim if a model scores $b$ on new images.
 #
 # {cite:t}`huffman1952` found the best code for single symbols: join the two least probable symbols, again and
 # again.
@@ -223,8 +225,8 @@ assert entropy <= mean < entropy + 1
 # %% [markdown]
 # ## More baselines
 #
-# Chapter {ref}`density-estimation` has one histogram, and a table of a pixel given two neighbours. Here are four
-# more models without a network.
+# How far does one get without a network? Chapter {ref}`density-estimation` has one histogram, and a
+# table of a pixel given two neighbours. Here are four more models.
 #
 # **A histogram for each pixel** keeps one table for each place $i$:
 #

@@ -57,9 +57,9 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## Any order that respects the neighbours
 #
-# A scan by rows or by diagonals is one way to evaluate a recurrence. In the recurrence itself a pixel reads the hidden
-# states of some neighbours, at the **taps** of its kernel, and the cell of one. Here it is for any taps, one pixel
-# after another in raster order:
+# In which orders may the pixels of a recurrence be computed? A pixel reads the hidden states of
+# some neighbours, at the **taps** of its kernel, and the cell of one. The next cell does this for
+# any taps, one pixel after another in raster order:
 
 
 # %%

@@ -28,6 +28,7 @@ FLAGS = [
     "--remote-debugging-port=0",
 ]
 PATIENCE = 60  # seconds, for a start or a page on a busy machine
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # Fulfilled when the page is loaded, its equations are set, and nothing more is expected.
 SETTLED = """(async () => {
   if (document.readyState !== "complete") await new Promise(done => addEventListener("load", done));

@@ -113,9 +113,8 @@ def test_buttons_follow_from_the_address_of_the_repository() -> None:
 
 
 def test_punctuation_stays_with_the_formula_before_it() -> None:
-    texts = (", so", " and", ". Then")
     paragraph = nodes.paragraph()
-    for text in texts:
+    for text in (", so", " and", ". Then"):
         paragraph += [nodes.math(text="x"), nodes.Text(text)]
     paragraph += nodes.math(text="last")
     document = new_document("page")

@@ -279,11 +279,8 @@ def test_a_model_without_likelihood_cannot_stop_early(root: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-# Tables of counts.
-
-
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
-def test_the_probabilities_of_all_images_sum_to_one(steps: int) -> None:
+def test_probabilities_under_a_table_of_counts_sum_to_one(steps: int) -> None:
     train = torch.randint(256, (20, 1, 1, 2), dtype=torch.uint8)
     bits = table_bits(train, all_images((1, 1, 2), 256), steps)
     assert torch.isclose((-2 * bits).exp2().sum(), torch.ones((), dtype=torch.float64))

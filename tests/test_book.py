@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from browser import Browser
+from browser import OVERFLOW, Browser
 from PIL import Image
 
 from workflow import book as builder
@@ -49,7 +49,6 @@ BROKEN_IMAGES = "[...document.images].filter(i => !i.naturalWidth).map(i => i.sr
 BROKEN_FENCES = (
     "[...document.querySelectorAll('.bd-article p')].filter(p => /^```/.test(p.innerText)).length"
 )
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 def build(notebooks: Path, target: Path) -> subprocess.CompletedProcess[str]:

@@ -79,10 +79,6 @@ def test_truncated_checkpoints_are_refused_and_flipped_bytes_noticed(home: Path)
 
 def test_foreign_checkpoints_are_refused(home: Path) -> None:
     path = RunFolder(home / "run").checkpoint
-    tensors, header = load_tensors(path)
-    save_tensors(path, tensors, {**header, "data_checksum": "another"})
-    with pytest.raises(NVPError, match=r"are not those of .*checkpoint"):
-        resume(home)
     for note, match in (
         ({}, "was not written by this package"),
         ({"format": FORMAT}, "its checksum differs"),

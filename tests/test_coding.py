@@ -92,7 +92,7 @@ def test_bad_input(monkeypatch) -> None:
     images = any_images(model)
     flow, broken = small_flow(), tiny()
     next(broken.parameters()).data.fill_(torch.nan)
-    bad = {
+    for words, call in {
         "its weights are damaged": lambda: encode(broken, images),
         "RealNVP does not give": lambda: encode(flow, any_images(flow)),
         "values in 0..1": lambda: encode(model, images + 2),
@@ -100,8 +100,7 @@ def test_bad_input(monkeypatch) -> None:
         "n must be at least 1": lambda: decode(model, b"", 0),
         "cut off": lambda: decode(model, b"abc", 1),
         "not made by this model": lambda: decode(model, b"\xff" * 40, 7),
-    }
-    for words, call in bad.items():
+    }.items():
         with refusal(words):
             call()
     monkeypatch.setitem(sys.modules, "constriction", None)

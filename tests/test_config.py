@@ -35,13 +35,12 @@ def test_a_configuration_builds_a_model_of_the_sizes_that_its_title_says(path: P
         if cost := read_costs().get(config.name):  # of a row of the papers' tables
             assert sum(parameter.numel() for parameter in model.parameters()) == cost.parameters
             assert 0 < cost.gigabytes(config) < 80
-    fields = {
+    for pattern, names in {
         r"(\d+) (?:blocks|layers?)": ("num_blocks", "num_layers", "blocks", "layers"),
         r"h=(\d+)": ("hidden",),
         r"(\d+) maps|width (\d+)|of (\d+) features": ("width",),
         r"(\d+) latents": ("latent",),
-    }
-    for pattern, names in fields.items():
+    }.items():
         if said := re.search(pattern, config.title):
             size = int(next(filter(None, said.groups())))
             assert size in {getattr(config.model, name, None) for name in names}
@@ -98,7 +97,6 @@ def test_a_required_key_that_is_spelt_wrong_is_told_from_a_missing_one(where, pr
 
 
 def test_no_size_fills_the_memory() -> None:
-    """A size that is far too large is refused before the model is built."""
     flow, pixels, huge = tiny.config_tree(), tiny.pixelrnn_tree(), 10**9 + 1
     for tree, keys in (
         (flow, ("width", "num_blocks", "num_scales")),

@@ -91,8 +91,7 @@ def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> No
     assert entry.config.model.family == "my_histograms:HistogramsConfig"
     assert entry.load_model().sharpness == 2
     assert entry.record.parameters == 256 * 64
-    checks = list(verify.verify(data_root=data_root, root=root))
-    assert [check.outcome for check in checks] == ["agrees"] * 4
+    assert [c.outcome for c in verify.verify(data_root=data_root, root=root)] == ["agrees"] * 4
     rewrite(root, "data.name", "mnist")
     rows = results.table("28x28", root=root).rows
     assert rows[0][1] == "**Histograms, this code**"
@@ -159,8 +158,7 @@ def test_a_conditional_model_without_likelihood_is_recorded(module: str, tmp_pat
         np.save(data_root / "tiny" / f"{split}_labels.npy", np.arange(number) % 3)
     prepare(parse_config(tree, "mine.yaml"), tmp_path / "run", data_root=data_root).run()
     record.record(tmp_path / "run", data_root=data_root, root=root)
-    checks = list(verify.verify(data_root=data_root, root=root))
-    assert [check.outcome for check in checks] == ["agrees"] * 3
+    assert [c.outcome for c in verify.verify(data_root=data_root, root=root)] == ["agrees"] * 3
 
 
 @pytest.mark.parametrize(
@@ -232,20 +230,15 @@ def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:
     assert entry.record.parameters == 256 * 64
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "got"),
-    [
-        ("drawn.to(torch.uint8)", "drawn.float()", "torch.float32 (4, 1, 8, 8)"),
-        ("reshape(n, *self.image_shape)", "reshape(n, -1)", "torch.uint8 (4, 64)"),
-    ],
-)
-def test_samples_that_are_no_images_are_one_line(
-    old: str, new: str, got: str, module: str, tmp_path: Path
-) -> None:
-    edit(old, new)
+def test_samples_that_are_no_images_are_one_line(module: str, tmp_path: Path) -> None:
     model = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml").build_model()
-    with refusal(rf"Histograms\.sample must give uint8 .*{re.escape(got)}: fix the model$"):
-        write_samples(model, tmp_path / "a.png", 4)
+    for drawn, got in (
+        (torch.zeros(4, 1, 8, 8), "torch.float32 (4, 1, 8, 8)"),
+        (torch.zeros(4, 64).byte(), "torch.uint8 (4, 64)"),
+    ):
+        model.sample = lambda *_, drawn=drawn, **__: drawn
+        with refusal(rf"Histograms\.sample must give uint8 .*{re.escape(got)}: fix the model$"):
+            write_samples(model, tmp_path / "a.png", 4)
 
 
 class MyNVP(RealNVP):

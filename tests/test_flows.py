@@ -138,8 +138,7 @@ def test_latents_by_scale(order: SqueezeOrder, num_scales: int, shapes: list) ->
 
 
 def test_fully_convolutional() -> None:
-    config = RealNVPConfig.paper((1, 8, 8), **SMALL)
-    model = lived(config)
+    model = lived(RealNVPConfig.paper((1, 8, 8), **SMALL))
     z = torch.randn(2, 1, 16, 16, dtype=torch.float64)
     x, log_det = model.flow.inverse(z)
     again, log_det_forward = model.flow(x)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from node import evaluate
-from nvp_book import live
 from nvp_book.live import pixelrnn as live_completion
 from nvp_book.live.tensors import weights_text
 from nvp_book.selection import binary_digits
@@ -63,10 +62,3 @@ def test_it_draws_what_the_package_draws() -> None:
     costs, drawn = by_javascript(model, images, 2 * 7, uniform)
     assert torch.equal(drawn, theirs.flatten(1).long())
     assert (costs - by_pytorch(model, theirs)).abs().max() < TOLERANCE
-
-
-def test_a_picture_stands_in_where_no_script_runs() -> None:
-    html = live.completion().data
-    assert len(html) < 4e5
-    place, _ = html.split("<script>")
-    assert 'src="data:image/png;base64,' in place

@@ -1,6 +1,5 @@
 """The live figures in headless Chromium: driven by mouse, finger and keyboard, and read again."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -9,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from browser import Browser
+from browser import OVERFLOW, Browser
 from nvp_book import live
 from nvp_book.live import pixelrnn as completion
 from nvp_book.live import realnvp as manifold
 from nvp_book.selection import binary_digits
 from pixels import config, flow_from, lived, noise, randomised
+from test_live import RECORDED
 from test_live_images import by_pytorch, middle, recorded_model
 from torch import Tensor
 
@@ -23,7 +23,6 @@ from nvp.data import EMBEDDED, load
 from nvp.flows.bijection import Composition
 from nvp.ledger.entry import runs
 
-RECORDED = json.loads((live.SOURCES / live.FLOWS).read_text())
 PAGE = (
     '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -120,7 +119,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
         page.write_text(PAGE.format(body=html or getattr(live, name)().data), encoding="utf-8")
         assert page.stat().st_size < 3e6
         browser.open(page, **how)
-        assert browser.value(WIDE_OVER) <= 0
+        assert browser.value(OVERFLOW) <= 0
         return Figure(browser)
 
     browser.events.clear()
@@ -128,7 +127,6 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
     check()
 
 
-WIDE_OVER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 KINDS_DRAWN = "[...root.querySelectorAll('.board .cell')].map(cell => cell.dataset.kind)"
 
 
@@ -175,7 +173,7 @@ def test_masks_work_under_a_finger(opened: Callable[..., Figure], browser: Brows
     assert "Row 3, column 5" in figure.status
     for kind in ("row", "diagonal", "checkerboard", "channels", "scale"):
         figure.choose("kind", kind)
-        assert browser.value(WIDE_OVER) <= 0
+        assert browser.value(OVERFLOW) <= 0
 
 
 PLAY = "[data-control=level] + button"

@@ -11,7 +11,7 @@ from pixels import generator, randomised
 from tiny import refusal
 
 from nvp.autoregressive.sampling import LEAST_TEMPERATURE
-from nvp.config import FAMILIES, RunConfig, family_of
+from nvp.config import FAMILIES, family_of
 from nvp.model import ImageModel
 from nvp.model.custom import build
 from nvp.testing import check_model
@@ -26,9 +26,7 @@ SMALL, LARGE = ({**PIXELS, "kind": "row_lstm", "image_shape": [1, k, k]} for k i
 DIFFUSION = {"family": "diffusion", "width": 8, "blocks": 1, "steps": 4, "times": 2}
 CASES: dict[str, dict[str, Any]] = {
     "realnvp": {**FLOW, "preset": "paper"},
-    "realnvp, official": {
-        **{**FLOW, "preset": "official", "image_shape": [3, 8, 8], "num_blocks": 1}
-    },
+    "realnvp, official": {**FLOW, "preset": "official", "image_shape": [3, 8, 8], "num_blocks": 1},
     "realnvp, appendix E": {**FLOW, "norm_running_average": True},
     "realnvp, without norms, plain networks": {
         **{**FLOW, "norm_scope": None, "prior": "logistic", "num_blocks": 1},
@@ -129,8 +127,4 @@ def test_resuming_is_exact(case: str, training: dict[str, Any], root: Path, tmp_
     shape = {"image_shape": [1, 8, 8]} if "image_shape" in CASES[case] else {}
     tree = {**tiny.config_tree(), "model": {**CASES[case], **shape}}
     tree["training"] |= training
-
-    def configure(steps: int) -> RunConfig:
-        return tiny.configured(tree, training={"steps": steps})
-
-    tiny.check_resuming(configure, tmp_path, root)
+    tiny.check_resuming(lambda n: tiny.configured(tree, training={"steps": n}), tmp_path, root)

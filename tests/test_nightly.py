@@ -34,14 +34,10 @@ def start(
 ) -> subprocess.Popen[str]:
     """Begin a command of `nvp`, of the checkout at `root`."""
     root = root or repository_root()
-    return subprocess.Popen(
-        [sys.executable, "-m", "nvp.cli", *map(str, arguments)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=root,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)} | environment,
-    )
+    command = [sys.executable, "-m", "nvp.cli", *map(str, arguments)]
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)} | environment
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=root, env=variables, **streams)
 
 
 def finish(*arguments: object, root: Path | None = None, **environment: str) -> float:

@@ -21,16 +21,14 @@ from nvp.testing import check_bijection
 def test_a_word_means_what_the_name_of_an_option_means() -> None:
     """A configuration takes both, and a copy of one (`model_copy`) keeps a word as it is."""
     x, b, net = torch.rand(1, 4, 2, 2), checkerboard_mask(2, 2), nn.Conv2d(2, 4, 1)
+    settings = {"momentum": 0.1, "running_average": False}
     for words, use in (
         (Parity, lambda word: checkerboard_mask(2, 2, word)),
         (Half, lambda word: channel_mask(4, word)),
         (LogitForm, lambda word: Logit(word)(x)[0]),
         (SqueezeOrder, lambda word: squeeze(x, word)),
         (SqueezeOrder, lambda word: unsqueeze(x, word)),
-        (
-            NormScope,
-            lambda w: CouplingBatchNorm(4, w, momentum=0.1, running_average=False)(x, b)[0],
-        ),
+        (NormScope, lambda w: CouplingBatchNorm(4, w, **settings)(x, b)[0]),
         (AffineOrder, lambda w: ChannelCoupling(Half.FIRST, net, scale_init=1.0, order=w)(x)[0]),
     ):
         assert all(torch.equal(use(word), use(str(word))) for word in words)

@@ -39,14 +39,11 @@ def test_legs_are_the_machines_in_order() -> None:
 
 
 def test_the_hardware_of_a_leg() -> None:
-    for processes, on_cpu, on_gpu in (
-        (1, "2 cores of a CPU", "a GPU"),
-        (4, "2 cores of a CPU in 4 processes", "4 x a GPU"),
-    ):
+    for processes, shared, several in ((1, "", ""), (4, " in 4 processes", "4 x ")):
         leg = current_leg(torch.device("cpu"), processes=processes)
         leg = leg.model_copy(update={"cpu": "a CPU", "cores": 2})
-        assert leg.hardware == on_cpu
-        assert leg.model_copy(update={"gpu": "a GPU"}).hardware == on_gpu
+        assert leg.hardware == f"2 cores of a CPU{shared}"
+        assert leg.model_copy(update={"gpu": "a GPU"}).hardware == f"{several}a GPU"
     assert current_leg(torch.device("mps")).hardware == "mps"  # and no core of a CPU
 
 

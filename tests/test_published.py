@@ -12,11 +12,9 @@ from nvp.tables import build as results
 from nvp.tables.later_models import APPROACHES, DATA
 from nvp.tables.published import read_published
 
-REPOSITORY = repository_root()
-
 
 def test_citations_are_in_the_bibliography() -> None:
-    bibliography = (REPOSITORY / "book" / "references.bib").read_text()
+    bibliography = (repository_root() / "book" / "references.bib").read_text()
     citations = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.M))
     facts = read_published()
     assert set(facts.sources) <= citations

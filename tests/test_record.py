@@ -37,12 +37,9 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert (entry.state, entry.steps, entry.images, entry.seed) == ("finished", 2, 16, 0)
     assert entry.minutes == pytest.approx(run.training.header.minutes, abs=1e-6)
     assert scoring.in_float64(run).dtype is torch.float64
-    assert entry.parameters == sum(p.numel() for p in run.model.parameters())
     assert (entry.data.train_images, entry.data.test_images) == (60, 30)
     assert entry.trained_on == len(run.training.data.images) < 60
-    assert entry.epochs == 16 / entry.trained_on
     assert entry.data.test_sha256 == load("tiny", "test", root=trained / "data").checksum
-    assert entry.legs[0].cores >= 1
     assert entry.legs[0].torch == torch.__version__
     assert entry.legs[0].precision == entry.precision == entry.precisions
     assert entry.hardware == entry.legs[0].hardware
@@ -140,7 +137,6 @@ def test_only_an_entry_is_replaced(pixel_home: Path, options) -> None:
     with refusal("no entry to replace: remove it yourself"):
         record(run, name="notes", replace=True, **options)
     assert (folder / "notes.txt").read_text() == "not to be lost"
-    assert record(run, replace=True, **options).name == "tiny-pixelrnn"
 
 
 def test_a_name_that_was_taken_meanwhile_is_refused(pixel_home: Path, options, monkeypatch) -> None:

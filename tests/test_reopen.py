@@ -50,9 +50,7 @@ def test_training_goes_on_and_says_from_which_step(
     legs = load_tensors(RunFolder(run).checkpoint)[1]["legs"]
     assert [(leg["reopened_at"], leg["from_step"]) for leg in legs] == [(None, 0), (2, 2)]
     assert legs[-1]["changed"] == {"training.learning_rate": 5e-4}
-    again = record.record(
-        run, data_root=trained / "data", first=20, num_draws=2, root=tmp_path / "results"
-    )
+    again = record.record(run, data_root=trained / "data", first=20, root=tmp_path / "results")
     assert (again.record.steps, again.record.state) == (4, "finished")
     assert again.record.legs[-1].reopened_at == 2
 
@@ -93,7 +91,6 @@ def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path
     """Of a run whose record has the weights of its second step of three."""
     data_root = pixelrnn / "data"
     entry = read_run(pixelrnn / "results" / "runs" / "tiny-pixelrnn")
-    assert (entry.record.steps, entry.record.chosen_step) == (3, 2)
     state = reopened(entry.folder, tmp_path, data_root).state
     _, second, _ = read_log(pixelrnn / "run" / "log.csv")
     assert dict(state.best) == {key: second[key] for key in ("step", "validation")}

@@ -111,8 +111,6 @@ def test_a_rehearsal(row: TableRow, tmp_path: Path) -> None:
     else:
         drawn = run.model.sample(1)
     assert drawn.shape[:2] == (1, config.model.image_shape[0])
-    assert drawn.dtype == torch.uint8
-    assert int(drawn.max()) < config.model.levels
 
 
 def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:

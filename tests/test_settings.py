@@ -6,16 +6,9 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import tiny
 import torch
-from tiny import (
-    batch,
-    configuration,
-    configured,
-    fresh_state,
-    images_of,
-    pixelrnn_configuration,
-    pixelrnn_tree,
-)
+from tiny import batch, configuration, fresh_state, images_of, pixelrnn_configuration
 from torch import Tensor, nn
 
 from nvp.config import Precision, TrainingConfig
@@ -30,13 +23,12 @@ from nvp.training.state import save
 
 def test_first_weights_and_order_follow_from_the_seed() -> None:
     one, other = (fresh_state(seed=seed) for seed in (0, 1))
-    weights = zip(one.model.parameters(), other.model.parameters(), strict=True)
-    assert any(not torch.equal(a, b) for a, b in weights)
+    assert not all(map(torch.equal, one.model.parameters(), other.model.parameters()))
     assert not torch.equal(one.order, other.order)
 
 
 def test_dropout_differs_from_step_to_step_and_with_the_seed() -> None:
-    state, losses = fresh_state(configured(pixelrnn_tree(), model={"dropout": 0.5})), []
+    state, losses = fresh_state(tiny.configured(tiny.pixelrnn_tree(), model={"dropout": 0.5})), []
     for state.step, state.seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
         losses.append(state.loss(images_of(state.model), state.noise).item())
     assert losses[0] == losses[1]
@@ -74,8 +66,7 @@ def test_the_decay_of_the_average_is_that_of_the_configuration() -> None:
     state = fresh_state(config)
     for _ in range(2):
         training_step(state, images_of(state.model), config.training, 0.0)
-    for ours, theirs in zip(state.average.parameters(), state.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    assert all(map(torch.equal, state.average.parameters(), state.model.parameters()))
 
 
 def test_a_resumed_run_keeps_its_precision(root: Path, tmp_path: Path, monkeypatch) -> None:

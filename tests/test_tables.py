@@ -23,7 +23,6 @@ REPOSITORY = repository_root()
 
 
 def reconfigure(root: Path, **changes: dict[str, int]) -> None:
-    """Change these settings of the run."""
     config = tiny.configured(tiny.config_tree(), **changes)
     tiny.write_config(root / "runs" / "tiny" / "config.yaml", config.model_dump(mode="json"))
 
@@ -70,9 +69,7 @@ def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
     shown = [row[1] for row in results.table("pixelrnn-variants", root=own).rows]
     validation = ledger.runs(own)["cifar10-row-lstm-1"].scores.validation
     bits, error = validation.bits_per_dim, validation.standard_error
-    assert shown[4].startswith(
-        f"{bits:.3f} ± {error:.3f} (cifar10-row-lstm-1 with other settings ("
-    )
+    assert shown[4].startswith(f"{bits:.3f} ± {error:.3f} (cifar10-row-lstm-1 with other settings")
     assert all(cell.startswith("not run") for cell in (*shown[:4], *shown[5:]))
 
 

@@ -71,9 +71,7 @@ def test_a_fit_repeats_and_its_seed_counts() -> None:
 
 def test_the_rate_of_a_fit_falls_along_a_half_cosine() -> None:
     rates: list[float] = []
-    hook = register_optimizer_step_pre_hook(
-        lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"])
-    )
+    hook = register_optimizer_step_pre_hook(lambda it, *_: rates.append(it.param_groups[0]["lr"]))
     fit(ToyFlow(2, width=4), ToyData.RINGS.sample(50), steps=4, learning_rate=1.0)
     hook.remove()
     assert rates == pytest.approx([(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])
@@ -83,7 +81,6 @@ def test_the_rate_of_a_fit_falls_along_a_half_cosine() -> None:
 def test_data_sets(data: ToyData) -> None:
     points = data.sample(4000, seed=5)
     assert points.shape == (4000, 2)
-    assert points.dtype == torch.float32
     assert torch.equal(points, data.sample(4000, seed=5))
     assert not torch.equal(points, data.sample(4000, seed=6))
     assert points.mean(0).abs().max() < 0.1

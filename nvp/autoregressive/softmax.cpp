@@ -19,10 +19,10 @@
 
 namespace {
 
-using Half = at::vec::Vectorized<at::BFloat16>;
+using BFloat = at::vec::Vectorized<at::BFloat16>;
 using Float = at::vec::Vectorized<float>;
 
-constexpr int64_t WIDE = Half::size();  // logits that go together: one vector of bfloat16
+constexpr int64_t WIDE = BFloat::size();  // logits that go together: one vector of bfloat16
 constexpr int64_t GRAIN = 64;           // rows that are worth a thread
 
 // Calls body(row) for all rows, over the threads.
@@ -34,7 +34,7 @@ void for_rows(int64_t rows, const Body& body) {
 }
 
 inline std::tuple<Float, Float> load(const at::BFloat16* from) {
-  return at::vec::convert_bfloat16_float(Half::loadu(from));
+  return at::vec::convert_bfloat16_float(BFloat::loadu(from));
 }
 
 // logits (rows, K), K a multiple of WIDE, and levels (rows,) -> log p and the log of the sum, each

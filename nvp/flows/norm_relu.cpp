@@ -20,7 +20,7 @@
 
 namespace {
 
-using Half = at::vec::Vectorized<at::BFloat16>;
+using BFloat = at::vec::Vectorized<at::BFloat16>;
 using Float = at::vec::Vectorized<float>;
 using Channels = std::vector<float>;  // a number for each channel
 
@@ -40,7 +40,8 @@ inline Pair fmadd(const Pair& x, const Pair& y, const Pair& z) {
 
 // The first n of WIDE numbers; what lies behind them is neither read nor written.
 inline Pair load(const at::BFloat16* from, int64_t n) {
-  auto [a, b] = at::vec::convert_bfloat16_float(n == WIDE ? Half::loadu(from) : Half::loadu(from, n));
+  auto [a, b] =
+      at::vec::convert_bfloat16_float(n == WIDE ? BFloat::loadu(from) : BFloat::loadu(from, n));
   return {a, b};
 }
 
@@ -51,8 +52,8 @@ inline Pair load(const float* from, int64_t n) {
 }
 
 inline void store(at::BFloat16* to, const Pair& x, int64_t n) {
-  const Half half = at::vec::convert_float_bfloat16(x.a, x.b);
-  n == WIDE ? half.store(to) : half.store(to, static_cast<int>(n));
+  const BFloat rounded = at::vec::convert_float_bfloat16(x.a, x.b);
+  n == WIDE ? rounded.store(to) : rounded.store(to, static_cast<int>(n));
 }
 
 inline void store(float* to, const Pair& x, int64_t n) {

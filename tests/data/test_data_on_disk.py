@@ -148,11 +148,9 @@ def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path) -> None:
 
 def cropped(steps: int) -> RunConfig:
     """A configuration that cuts 8x8 squares out of the set `large`."""
-    tree = tiny.config_tree()
-    tree["model"] = {"family": "gaussian", "image_shape": [1, 8, 8]}
-    tree["data"] = {"name": "large", "crop": 8, "flips": True}
-    tree["training"]["steps"] = steps
-    return parse_config(tree, "cropped")
+    tree = tiny.config_tree() | {"model": {"family": "gaussian", "image_shape": [1, 8, 8]}}
+    data = {"name": "large", "crop": 8, "flips": True}
+    return tiny.configured(tree, data=data, training={"steps": steps})
 
 
 @pytest.fixture
@@ -186,14 +184,13 @@ def test_resuming_with_crops_and_flips_is_exact(large: Path, tmp_path: Path) -> 
 def test_images_that_cannot_be_scored_are_refused_before_training(tmp_path: Path) -> None:
     tiny.write_data(tmp_path / "data")
     whole = np.load(tmp_path / "data/tiny/test_images.npy")
-    faults = {
+    for match, (split, images) in {
         r"tiny holds \[1, 7, 8\] test images": ("test", whole[:, :7]),
         "tiny has one test image, whose score has no standard error": ("test", whole[:1]),
         "tiny has one validation image": ("validation", whole[:1]),
         "validation_images.npy holds int64 values": ("validation", whole.astype(int)),
         "tiny: the test split is missing": ("test", None),
-    }
-    for match, (split, images) in faults.items():
+    }.items():
         path = tmp_path / f"data/tiny/{split}_images.npy"
         path.unlink() if images is None else np.save(path, images)
         with pytest.raises(NVPError, match=match):

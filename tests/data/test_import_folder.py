@@ -264,13 +264,10 @@ def test_a_message_names_ten_of_many(tmp_path: Path) -> None:
 
 def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 5)
-    cases = {
-        "../mine": "cannot name a data set",
-        "mnist": "is read from its publisher's own files",
-        "celeba": "holds a folder of images, not celeba: import it as another name",
-    }
-    for name, match in cases.items():
-        refused(match, tmp_path / "photos", name)
+    refused("cannot name a data set", tmp_path / "photos", "../mine")
+    refused("is read from its publisher's own files", tmp_path / "photos", "mnist")
+    match = "holds a folder of images, not celeba: import it as another name"
+    refused(match, tmp_path / "photos", "celeba")
     refused("there is no .*nothing: name a folder", tmp_path / "nothing")
     refused("size must be at least 1, got 0", tmp_path / "photos", size=0)
     (tmp_path / "empty").mkdir()

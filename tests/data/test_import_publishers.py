@@ -202,13 +202,12 @@ def test_the_older_imagenet_from_its_files(side: int, packed: bool, tmp_path: Pa
 
 
 def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
-    cases = [
+    for validation, side, name, match in (
         (4, 32, "imagenet32", "4 validation images, not imagenet32: import it as imagenet32-2017"),
         (3, 32, "imagenet32-2017", "not imagenet32-2017: import it as imagenet32;"),
         (4, 64, "imagenet32-2017", "import it as imagenet64-2017; scores on the two cannot"),
         (2, 32, "imagenet32", "2 validation images, a downsampled ImageNet has 3 or 4: .* unpack"),
-    ]
-    for validation, side, name, match in cases:
+    ):
         arrays(source := tmp_path / f"{validation}-{side}", validation, side)
         refused(match, source, name)
     assert import_set(tmp_path / "3-32", "imagenet32", root=tmp_path).images["test"] == 3
@@ -222,13 +221,12 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     path = source / "train_data_batch_3.npz"
     whole = path.read_bytes()
     table, labels = np.zeros((2, 3072), np.uint8), np.ones(2, np.int64)
-    cases = [
+    for content, match in (
         ({"data": table.astype(np.float32), "labels": labels}, "float32, pixels must be uint8"),
         ({"data": table, "labels": np.ones(3)}, r"holds labels \(3,\) for 2 images"),
         ({"data": table, "labels": np.array([{}, {}])}, "is damaged .*Object arrays"),
         ({"data": table}, r"^train_data_batch_3\.npz is damaged .*'labels.npy'"),
-    ]
-    for content, match in cases:
+    ):
         np.savez(path, **content)
         refused(match, source, "imagenet32-2017")
     middle = 2000  # within the pixels, whose checksum then differs

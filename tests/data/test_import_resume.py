@@ -177,8 +177,7 @@ def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) ->
 def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monkeypatch) -> None:
     refused("1 of 41 images cannot be read", mixed, crop="none")
     monkeypatch.setattr("nvp.data.importing.run.decode", None)  # which would fail if it were called
-    made = import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    assert sum(made.images.values()) == 40
+    assert sum(import_set(mixed, "mine", OPTIONS, root=tmp_path).images.values()) == 40
 
 
 def test_a_disk_that_is_full(mixed: Path, tmp_path: Path) -> None:
