@@ -173,8 +173,8 @@ assert ahead > 0
 # %% [markdown]
 # (We counted the parameters of the paper's networks. Our copy of CIFAR-10 lacks a few images. Our runs were extended
 # several times, and test images were scored in between.) In table 5 a network that sees more of the context scores
-# better. The Diagonal BiLSTM is the best of our networks, too. But our PixelCNN is 0.02 bits/dim
-# ahead of our Row LSTM. The PixelCNN saw two thirds more images than the Diagonal BiLSTM, the Row
+# better. The Diagonal BiLSTM is the best of our networks, too. But our PixelCNN is 0.03 bits/dim
+# ahead of our Row LSTM. The PixelCNN saw over twice as many images as the Diagonal BiLSTM, the Row
 # LSTM three tenths fewer. Depth, skip connections and unmasked parameters differ, too, and there is
 # one seed of each.
 
@@ -198,10 +198,10 @@ paper = [round(costs[name].parameters / 1e6, 1) for name in names]
 assert paper == [9.4, 10.1, 5.8]
 diagonal, row, cnn = in_colour.values()
 assert 0.69 < row.record.images / diagonal.record.images < 0.72
-assert 1.64 < cnn.record.images / diagonal.record.images < 1.68
+assert 2.2 < cnn.record.images / diagonal.record.images < 2.3
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
 assert scores[0] + 0.005 < min(scores[1:])
-assert round(scores[1] - scores[2], 2) == 0.02
+assert round(scores[1] - scores[2], 2) == 0.03
 
 # %% [markdown]
 # Are samples as smooth as photographs? Take differences of neighbouring pixels. Sheets of the same random numbers can
@@ -584,7 +584,7 @@ rounded = [
     run.extended_at[k] / run.record.steps  # the first steps
     for run, k in zip(in_colour.values(), (1, 0, 2), strict=True)
 ]
-assert [round(100 * share) for share in sorted(rounded)] == [14, 19, 19]
+assert [round(100 * share) for share in sorted(rounded)] == [14, 14, 19]
 
 # %% [markdown]
 # What does the paper's optimiser give? One run has it, and the paper's batches, on the network of one layer. Its rate
