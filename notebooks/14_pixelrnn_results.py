@@ -65,7 +65,8 @@ name, record = data_title(colour.record.data.name), colour.record
 # %% [markdown]
 # ## Samples and completions in colour
 #
-# Do samples look like photographs? Here are 25 of our best colour network, beside 25 test images.
+# Do samples look like photographs? Here are 25 samples of our best colour network, beside 25 test
+# images.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After the samples on CIFAR-10 in {cite:t}`oord2016pixelrnn`: test images {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}

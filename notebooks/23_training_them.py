@@ -545,8 +545,8 @@ assert 0.015 < more < 0.025
 print(f"a step by Muon has {more:.1%} more operations")
 
 # %% [markdown]
-# Five minutes of one core allow for what a step costs. These single runs have the rates that were best at equal
-# steps, and other work ran on the second core:
+# Does Muon also lead after equal minutes? These are single runs of five minutes on one core, at the rates that were
+# best at equal steps. Other work ran on the second core:
 
 # %% tags=["hide-input"]
 timed = comparison("optimisers-minutes")
@@ -559,6 +559,18 @@ figures.show_table(
 )
 
 # %% tags=["remove-cell"]
+asked = load_ablation(repository_root() / "workflow/optimisers-minutes.yaml")
+for variant in asked.variants:
+    (run,) = timed[variant.title]
+    assert run.settings == asked.settings(variant)
+    loop = asked.config(variant, 0).training
+    assert (loop.steps, loop.minutes) == (None, 5)
+    kind, data = variant.title.split(", ")
+    muon = kind == "Muon"
+    rate = loop.relative_step if muon else loop.learning_rate
+    best = f"relative step {rate:.0%}" if muon else f"rate {rate:g}"
+    equal_steps = colour if data == "CIFAR-10" else clothes
+    assert best_of(equal_steps, kind)[0] == f"{kind}, {best}"
 for data, lead in (("Fashion-MNIST", 0.07), ("CIFAR-10", 0.16)):
     adam, adamax, muon = (
         timed[f"{kind}, {data}"][0] for kind in ("Adam", "Adamax", "Muon")

@@ -123,7 +123,9 @@ def _expectation(path: Path, run: Run) -> list[str]:
     if changed := deviation(run, load_config(path)):
         told = f"Recorded{changed}: {told}"
     told += f" From the ledger ({run.name}), by `nvp tables`."
-    return textwrap.wrap(told, 98, initial_indent="#: ", subsequent_indent="#: ")
+    return textwrap.wrap(
+        told, 98, initial_indent="#: ", subsequent_indent="#: ", break_on_hyphens=False
+    )
 
 
 def _listing(
