@@ -31,7 +31,7 @@ help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=paper runs the notebooks on more images, for longer (now: $(PROFILE));"
-	@echo "  PYTHON=python3.12 chooses the Python of $(VENV)."
+	@echo "  PYTHON=python3.12 chooses the Python of a new $(VENV)."
 
 $(STAMP): pyproject.toml requirements.lock
 	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
@@ -117,7 +117,8 @@ lock: ## write requirements.lock from a fresh environment of Python 3.11
 	mv build/requirements.lock requirements.lock
 
 benchmarks: venv ## time this project next to its peers
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[benchmarks]'
+	@$(BIN)/python -c 'import normflows' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[benchmarks]'
 	$(BIN)/python -m benchmarks.realnvp --setting all
 	$(BIN)/python -m benchmarks.pixelrnn --setting all
 	$(BIN)/python -m benchmarks.families
@@ -127,4 +128,4 @@ ablation: venv ## make the runs that results/ablation.csv lacks
 	$(BIN)/python workflow/ablation.py --jobs $(CORES)
 
 clean: ## remove build/, with the runs trained there; .venv and data stay
-	rm -rf build .snakemake .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build .snakemake .pytest_cache .mypy_cache .ruff_cache notebooks/.ruff_cache

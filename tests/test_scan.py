@@ -151,3 +151,5 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         raster_lstm(gates, weight, torch.zeros(1, 2, 3, 5), 3)
     with pytest.raises(RuntimeError, match="weight must be"):
         raster_lstm(gates, weight[:, :2], torch.zeros(1, 2, 4, 5), 3)
+    with pytest.raises(RuntimeError, match="weight must be"):
+        raster_lstm(gates, weight[:, :2], torch.zeros(1, 2, 3, 5), DIAGONAL)

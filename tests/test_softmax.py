@@ -64,6 +64,8 @@ def test_a_level_that_is_none_is_refused() -> None:
     logits, images, _ = inputs(32)
     with pytest.raises(IndexError, match="level 32 of 32 levels"):
         log_softmax_at(logits, images * 0 + 32)
+    with pytest.raises(RuntimeError, match="60 levels for 180 sub-pixels"):
+        log_softmax_at(logits, images[:1])
 
 
 def test_in_the_network_it_is_the_softmax(monkeypatch) -> None:

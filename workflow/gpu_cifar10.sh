@@ -15,7 +15,8 @@
 # It needs a Python that has torch and the packages of pyproject.toml, and cifar10 under NVP_DATA
 # (not --data-root, which recording does not see). It needs no network. The last call scores the run
 # into results/runs/cifar10. It puts into OUT (build/gpu) the same entry and the weights in half
-# precision, in parts to be put together by `cat weights.part-* > weights.safetensors`. Without git, NVP_COMMIT should name the commit.
+# precision, in parts to be put together by `cat weights.part-* > weights.safetensors`. Without git,
+# NVP_COMMIT should name the commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -210,7 +210,7 @@ class _DiagonalBiLSTM:
 
     def __init__(self, layer: DiagonalBiLSTM, shape: Size, bias: Tensor | None) -> None:
         self.gates = _Conv(layer.input_to_state, shape, bias)
-        self.weight = layer.state_to_state  # (directions, taps, h, 4h)
+        self.weight = layer.state_to_state.contiguous()  # (directions, taps, h, 4h)
         self.first = layer.initial.unsqueeze(3).expand(-1, -1, -1, shape[0], -1)  # (2, 2, H, N, h)
         nothing = [torch.zeros_like(self.first[0, 0, 0])] * shape[3]
         self.above, self.right = nothing.copy(), nothing.copy()  # both of the row above

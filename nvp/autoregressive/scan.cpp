@@ -420,7 +420,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Ten
               "gates must be (N, H, W, directions, 4, h), got ", gates.sizes());
   const Geometry g = geometry_of(gates, weight, kernel);
   const int64_t hp = g.padded();
-  TORCH_CHECK(weight.sizes() == at::IntArrayRef({g.directions, g.num_taps(), g.hidden, 4 * g.hidden}),
+  const int64_t directions = g.diagonal() ? 2 : 1;
+  TORCH_CHECK(weight.sizes() == at::IntArrayRef({directions, g.num_taps(), g.hidden, 4 * g.hidden}),
               "weight must be (directions, taps, h, 4h), got ", weight.sizes());
   TORCH_CHECK(initial.sizes() == at::IntArrayRef({g.directions, 2, g.initials(), g.hidden}),
               "initial must be (directions, 2, L, h) for an L of ", g.initials(), ", got ",
@@ -438,8 +439,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Ten
     T *cells = c.mutable_data_ptr<T>(), *to = activations.mutable_data_ptr<T>();
     for_tasks(g, TILES<S>, [&](int64_t task, int64_t block, int64_t direction) {
       forward_block<S>(g, block, direction, gates.const_data_ptr<S>(), packed[direction],
-                       initial[direction].const_data_ptr<T>(), hidden + task * g.plane(),
-                       cells + task * g.plane(), to + task * kept, keep);
+                       initial.const_data_ptr<T>() + direction * 2 * g.initials() * g.hidden,
+                       hidden + task * g.plane(), cells + task * g.plane(), to + task * kept, keep);
     });
     S* map = out.mutable_data_ptr<S>();
     at::parallel_for(0, g.images, 1, [&](int64_t begin, int64_t end) {

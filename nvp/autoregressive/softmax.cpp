@@ -41,6 +41,7 @@ inline std::tuple<Float, Float> load(const at::BFloat16* from) {
 // (rows,) in float32.
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& logits, const at::Tensor& levels) {
   const int64_t rows = logits.size(0), size = logits.size(1);
+  TORCH_CHECK(levels.numel() == rows, levels.numel(), " levels for ", rows, " sub-pixels");
   at::Tensor log_p = at::empty({rows}, logits.options().dtype(at::kFloat));
   at::Tensor log_sum = at::empty_like(log_p);
   const auto* in = logits.const_data_ptr<at::BFloat16>();

@@ -46,9 +46,12 @@ def data_get(
     data_root: DataRoot = None,
 ) -> None:
     """Download a published data set, and compare its checksums."""
-    from nvp.data import download
+    from nvp.data import catalogue, download
+    from nvp.paths import data_root as chosen
 
-    typer.echo(f"{name} is ready in {download.get(name, data_root)}")
+    download.get(name, data_root)
+    here = catalogue.entry(name, chosen(data_root))
+    typer.echo(f"{name} is {here.state}: {here.note}")
 
 
 @data_app.command("import")

@@ -39,10 +39,11 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     under = data_root(root)
     folders = {path.name for path in under.glob("[!.]*") if is_npy_folder(path)}
     folders |= {path.name[1 : -len(UNFINISHED)] for path in under.glob(f".*{UNFINISHED}")}
-    return [_entry(name, under) for name in (*NAMED, *sorted(folders - NAMED.keys()))]
+    return [entry(name, under) for name in (*NAMED, *sorted(folders - NAMED.keys()))]
 
 
-def _entry(name: str, under: Path) -> Entry:
+def entry(name: str, under: Path) -> Entry:
+    """The row of one set, under the data root `under`."""
     known, found, damage, missing = NAMED.get(name), {}, "", False
     for split in SPLITS:
         try:

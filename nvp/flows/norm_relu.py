@@ -15,10 +15,11 @@ def compiled(x: Tensor, beta: Tensor) -> bool:
     """Whether the norm of the map x can run compiled: on a CPU, x in bfloat16, beta in float32.
 
     In float32, convolutions take nearly all of the time, and PyTorch's own norm is fast enough. One
-    value per channel has no variance: PyTorch's norm is then called, since it raises an error.
+    value per channel has no variance, and a beta of another length does not fit: PyTorch's norm is
+    then called, since it raises an error.
     """
     types = x.dtype is torch.bfloat16 and beta.dtype is torch.float32
-    can = x.device.type == "cpu" and types and x.numel() > x.size(1)
+    can = x.device.type == "cpu" and types and len(beta) == x.size(1) < x.numel()
     return can and native.compiled(SOURCE, "the batch norm of flows")
 
 
@@ -34,7 +35,7 @@ def norm_relu(x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, 
 class _NormReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, ...]:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x, beta = x.contiguous(memory_format=torch.channels_last), beta.contiguous()
         out, mean, variance = torch.ops.nvp_norm_relu.forward(x, beta, epsilon)
         ctx.save_for_backward(x, beta, mean, variance)
         ctx.epsilon = epsilon

@@ -86,7 +86,8 @@ def _build(source: Path, what: str) -> bool:
     try:
         command = _command(source)
         library = _library(source, command)
-        with _alone(library, what):
+        # A library that is there is whole, and its folder may be read-only.
+        with contextlib.nullcontext() if library.exists() else _alone(library, what):
             if not library.exists():
                 logger.warning("compiling %s, once on this machine", what)
                 _compile(command, library)
@@ -156,13 +157,12 @@ def _compile(command: list[str], library: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(library: Path, what: str) -> Iterator[None]:
-    """Let one process at a time compile or load; the others wait, and say so if it compiles."""
+    """Let one process at a time compile; the others wait, and say so."""
     with library.with_name("compiling").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not library.exists():
-                logger.warning("waiting for another process, which compiles %s", what)
+            logger.warning("waiting for another process, which compiles %s", what)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # some network file systems have no locks
             pass
