@@ -21,7 +21,7 @@ from nvp.model.dequantisation import dequantise
 
 pytestmark = pytest.mark.slow
 
-TOLERANCE = 1e-6  # of float64 against float64; the figure promises 1e-3
+TOLERANCE = 1e-6  # of float64 against float64
 FLOW = ["tensors.js", "realnvp.js"]
 # Pixels in [0, 1] -> logits, latents and their log-determinant, and what 0.9 z decodes to.
 BOTH_WAYS = """(flow => [...pixels].map(image => {

@@ -37,6 +37,8 @@ def test_figures_of_one_kind_have_data_of_their_own(browser: Browser, tmp_path: 
     browser.open(page)
     browser.value(ATTACH)
     assert browser.value(SETS) == [["one"], ["two"]]
+    # JupyterLab leaves the keys to what says so.
+    assert browser.value("document.querySelectorAll('[data-lm-suppress-shortcuts]').length") == 2
 
 
 def test_shortcuts_are_left_to_the_browser(browser: Browser, tmp_path: Path) -> None:
@@ -52,3 +54,21 @@ def test_shortcuts_are_left_to_the_browser(browser: Browser, tmp_path: Path) -> 
     # A space draws or does nothing, but never scrolls the page away.
     for key in (" ", "ArrowDown", " "):
         assert not browser.value(LEFT.format(name="completion", key=f"key: '{key}'"))
+
+
+def test_a_replaced_figure_is_let_go(browser: Browser, tmp_path: Path) -> None:
+    """As by a notebook's cell that runs again."""
+    page = tmp_path / "one.html"
+    page.write_text(PAGE.format(body=live.images().data), encoding="utf-8")
+    browser.open(page)
+    browser.value(
+        "{ const host = document.querySelector('.nvp-live'); host.remove();"
+        " window.former = new WeakRef(host); }"
+    )
+
+    def is_gone() -> bool:
+        browser.value("new Promise(done => setTimeout(done, 100))")
+        browser.call("HeapProfiler.collectGarbage")
+        return browser.value("former.deref() === undefined")
+
+    assert any(is_gone() for _ in range(50))  # as soon as its timers end

@@ -196,8 +196,8 @@ function buildImages(root) {
     seen = entries[entries.length - 1].isIntersecting;
     drawing = setTimeout(drawTiles, REST);
   }).observe(map.node);
-  window.addEventListener("beforeprint", () => {
-    while (root.isConnected && tile < STEPS * STEPS) drawTile();
+  root.getRootNode().host.addEventListener("print", () => {
+    while (tile < STEPS * STEPS) drawTile();
   });
 
   draw();

@@ -144,28 +144,33 @@ function isDark() {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Keep `data-theme` of the host as the page has it, and call `changed` whenever that changes. */
-function followTheme(host, changed) {
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const follow = () => {
-    if (!host.isConnected) {
-      // A notebook's cell that ran again has made another one.
-      observer.disconnect();
-      system.removeEventListener("change", follow);
-      removeEventListener("beforeprint", follow);
-      return;
-    }
-    const theme = isDark() ? "dark" : "light";
-    if (host.dataset.theme === theme) return;
+/** Keep `data-theme` of every figure as the page has it; a figure that changes hears "theme". */
+function followTheme() {
+  const theme = isDark() ? "dark" : "light";
+  for (const host of document.querySelectorAll(".nvp-live")) {
+    if (host.dataset.theme === theme) continue;
     host.dataset.theme = theme;
-    changed();
-  };
-  const observer = new MutationObserver(follow);
+    host.dispatchEvent(new Event("theme"));
+  }
+}
+
+/**
+ * Listen to the page for all its figures, once. Listeners of each figure would keep alive the one
+ * that a notebook's cell has replaced.
+ */
+function followPage() {
+  followTheme();
+  if (document.nvpLive) return;
+  document.nvpLive = true;
+  const observer = new MutationObserver(followTheme);
   observer.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
-  system.addEventListener("change", follow);
-  addEventListener("beforeprint", follow); // window.print() tells no observer before it prints
-  follow();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", followTheme);
+  addEventListener("beforeprint", () => {
+    followTheme(); // window.print() tells no observer before it prints
+    for (const host of document.querySelectorAll(".nvp-live"))
+      host.dispatchEvent(new Event("print"));
+  });
 }
 
 /**
@@ -173,14 +178,15 @@ function followTheme(host, changed) {
  * and returns what redraws it in new colours, or nothing.
  */
 function mount(place, style, build) {
+  followPage();
   for (const host of document.querySelectorAll(`.nvp-live[data-figure="${place}"]`)) {
     if (host.shadowRoot) continue;
+    host.dataset.lmSuppressShortcuts = ""; // JupyterLab would take the arrow keys for its cells
     const root = make("div", { class: "figure" });
     host.attachShadow({ mode: "open" }).append(make("style", {}, style), root);
-    let redraw = () => {};
-    followTheme(host, () => redraw());
     try {
-      redraw = build(root) ?? redraw;
+      const redraw = build(root);
+      if (redraw) host.addEventListener("theme", redraw);
     } catch (error) {
       // What stands there for those without scripts, and why it is not the figure.
       const why = make("p", {}, `This figure could not be drawn: ${error.message}`);
