@@ -30,7 +30,8 @@ def shown(name: str) -> Iterator[Show]:
 
     if os.environ.get("RANK", "0") != "0":
         yield lambda share, status, at_once: None
-    elif not sys.stderr.isatty() or find_spec("rich") is None:  # only the extra `cli` brings it
+    # Only the extra `cli` brings rich, which draws no bar on a dumb terminal, such as Emacs's.
+    elif not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or find_spec("rich") is None:
         yield line
     else:
         from rich.console import Console

@@ -72,6 +72,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (("sample", "run", "--out", "a.png", "--temperature", "nan"), "'--temperature'"),
         (("sample", "run", "--out", "a.png", "-n", 10**12), "'-n'"),
         (("sample", "run", "--out", "a.png", "--seed", 2**63), "'--seed'"),
+        (("sample", "run", "--out", "a.png", "--label", 2**63), "'--label'"),
         (("data", "get"), "Missing argument"),
         (("evaluat",), "No such command 'evaluat'"),
         (("train", "--confg"), "No such option: --confg"),

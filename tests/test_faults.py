@@ -90,7 +90,7 @@ def test_a_checkpoint_is_written_only_while_the_loss_is_finite(root: Path, tmp_p
     """The step that ruins the weights has a finite loss itself."""
     ruinous = {"learning_rate": 1e30, "clip_norm": math.inf, "checkpoint_minutes": 1e-9}
     with pytest.raises(NVPError, match="no checkpoint yet: give the same command with a lower"):
-        train(configuration(steps=9, **ruinous), tmp_path / "a", root)
+        prepare(configuration(steps=9, **ruinous), tmp_path / "a", data_root=root).run()
     assert not RunFolder(tmp_path / "a").checkpoint.exists()
     assert " after step 1; next: " in train(configuration(steps=1), tmp_path / "a", root)
     job = prepare(configuration(steps=9), tmp_path / "b", data_root=root)
@@ -98,6 +98,13 @@ def test_a_checkpoint_is_written_only_while_the_loss_is_finite(root: Path, tmp_p
         next(job.state.model.parameters()).fill_(math.nan)
     with pytest.raises(NVPError, match="no step was made, so no rate is at fault"):
         job.run()
+
+
+def test_a_log_without_rows_is_told(pixel_home: Path, tmp_path: Path, capsys) -> None:
+    log, options = RunFolder(pixel_home / "run").log, {"first": 20, "num_draws": 2}
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+    record(log.parent, data_root=pixel_home / "data", root=tmp_path / "results", **options)
+    assert "log.csv has no rows: the entry has no curve\n" in capsys.readouterr().err
 
 
 def test_a_damaged_log_is_not_recorded(home: Path, tmp_path: Path) -> None:

@@ -146,7 +146,10 @@ def sample(
         float, typer.Option(min=0.0, max=1e6, help="1 samples the model; lower varies less")
     ] = 1.0,
     label: Annotated[
-        int | None, typer.Option(help="Class of a conditional model [default: all in turn]")
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Class of a conditional model [default: all in turn]"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the noise")] = 0,
     data_root: DataRoot = None,

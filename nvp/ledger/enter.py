@@ -95,6 +95,8 @@ def record(
     if is_path(config.model.family):  # before hours of scoring, not after them
         check_own(run)
     log = log_until(files.log, run.training.header.step)
+    if is_first() and log.count(b"\n") == 1:  # the header
+        print(f"nvp: {files.log} has no rows: the entry has no curve", file=sys.stderr)
     together()  # before one of the processes writes what others check for
     with new_entry(target) if is_first() else nullcontext() as entry:
         entry_folder(target.name, ledger, replace)  # another process may have taken the name

@@ -87,9 +87,10 @@ def make_pictures(
 
     Raises `NVPError` as `nvp.runs.load.read_config` does.
     """
-    read_config(RunFolder(folder), trust=trust)
-    if not RunFolder(folder).is_recorded:
-        raise NVPError(f"{folder} is no recorded run: record it first, by `nvp record {folder}`")
+    files = RunFolder(folder)
+    read_config(files, trust=trust)
+    if not files.is_recorded:
+        raise NVPError(f"{folder} is no recorded run: first give `nvp record {files.quoted}`")
     run = read_run(folder)
     if film is not None:
         return write_film(run, film, data_root=data_root, device=device)

@@ -22,8 +22,8 @@ def stop_requests() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    former = {number: each for number, each in handlers.items() if each != signal.SIG_IGN}
+    left_alone = (signal.SIG_IGN, None)  # None: that of a program around Python
+    former = {n: each for n in SIGNALS if (each := signal.getsignal(n)) not in left_alone}
 
     def restore() -> None:
         for number, handler in former.items():

@@ -14,6 +14,7 @@ from nvp.data.on_disk import StoredImages
 from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
+from nvp.files import LOCK
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics, score_images
 from nvp.model.labels import Examples, Labelled, images_and_labels
 from nvp.model.native import seconds_compiling
@@ -112,8 +113,9 @@ class Job:
         config, state, settings = self.config, self.state, self.config.training
         log = RunLog(self.folder, state.step) if is_first() else None
         if is_first() and not self.is_spent:
+            (self.folder.path / LOCK).touch()  # tells `check_free` that training was here
             save_config(self.folder.config, config)
-        if self.before is None:
+        if state.step == 0:  # and not once more, where a page calls `run` again
             self._initialise()
         validation = spread(self.data.validation, config.evaluation.validation_images)
         saved, extended = state.minutes, self.is_extension

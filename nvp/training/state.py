@@ -29,6 +29,9 @@ from nvp.runs.tensors import (
 from nvp.training.distributed import agree, data_parallel
 from nvp.training.optimiser import exponential_average, make_optimiser
 
+# The fields of a state that the header of its checkpoint holds, beside its tensors.
+IN_HEADER = ("step", "position", "window", "minutes", "validated", "precision", "legs", "best")
+
 
 @dataclass
 class State:
@@ -141,14 +144,7 @@ def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData)
         config=config.model_dump(mode="json"),
         data_checksum=data.checksum,
         labels_checksum=data.labels_checksum,
-        step=state.step,
-        position=state.position,
-        window=state.window,
-        minutes=state.minutes,
-        validated=state.validated,
-        precision=state.precision,
-        legs=state.legs,
-        best=state.best,
+        **{name: getattr(state, name) for name in IN_HEADER},
     )
     save_tensors(folder.checkpoint, tensors, header.model_dump())
 
@@ -170,15 +166,12 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
         if "allocate" in str(error):  # out of memory: nothing is damaged
             raise
         raise NVPError(
-            f"{checkpoint.path} is damaged (optimiser, order or noise): train anew in another "
-            "--run-folder"
+            f"{checkpoint.path} is damaged (optimiser, order or noise), or the data set has gained "
+            "or lost its validation split since: undo that, or train anew in another --run-folder"
         ) from error
-    state.step, state.position = header.step, header.position
-    state.minutes, state.validated = header.minutes, header.validated
-    state.precision = header.precision
-    state.window = list(header.window)
-    state.legs = list(header.legs)
-    state.best, state.best_weights = header.best, part("best", tensors)
+    for name in IN_HEADER:
+        setattr(state, name, getattr(header, name))
+    state.best_weights = part("best", tensors)
 
 
 def _names(model: ImageModel) -> dict[Tensor, str]:

@@ -31,6 +31,15 @@ def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: P
     before = importing_files.Files(path).identity
     os.utime(path, (0, 0))  # of another time, as after a second download
     assert importing_files.Files(path).identity != before
+    before = importing_files.Files(tmp_path / "unpacked").identity
+    os.utime(tmp_path / "unpacked", (0, 0))  # as by a hidden file
+    assert importing_files.Files(tmp_path / "unpacked").identity == before
+
+
+def test_folders_of_a_zip_may_be_told_by_backslashes(tmp_path: Path) -> None:
+    images = {f"{c}\\{i}.png": encoded(pixels(6, 6, i)) for c in "ab" for i in range(8)}
+    path = archive(tmp_path / "photos.zip", images)
+    assert imported(path).note["classes"] == ["a", "b"]
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])

@@ -119,7 +119,9 @@ class Files:
 
         It tells whether an import that goes on has the same source again.
         """
-        digest = hashlib.sha256(f"{self.source.stat().st_mtime_ns}".encode())
+        # That of an archive. A folder's changes with hidden files, too.
+        changed = 0 if self.source.is_dir() else self.source.stat().st_mtime_ns
+        digest = hashlib.sha256(f"{changed}".encode())
         for file in self.all:
             line = f"{file.name}\0{file.size}\0{file.changed}\n"
             digest.update(line.encode(errors="surrogateescape"))
@@ -177,7 +179,8 @@ def _zip(path: Path) -> Iterator[File]:
     opener = archive.open
     for info in archive.infolist():
         if not info.is_dir():
-            yield File(info.filename, info.file_size, opener, info)
+            name = info.filename.replace("\\", "/")  # as old programs on Windows write it
+            yield File(name, info.file_size, opener, info)
 
 
 def _tar(path: Path) -> Iterator[File]:
