@@ -174,10 +174,10 @@ assert ahead > 0
 # %% [markdown]
 # (We counted the parameters of the paper's networks. Our copy of CIFAR-10 lacks a few images. Our runs were extended
 # several times, and test images were scored in between.) In table 5 a network that sees more of the context scores
-# better. The Diagonal BiLSTM is the best of our networks, too. But our PixelCNN is 0.03 bits/dim
-# ahead of our Row LSTM. The PixelCNN saw over twice as many images as the Diagonal BiLSTM, the Row
-# LSTM three tenths fewer. Depth, skip connections and unmasked parameters differ, too, and there is
-# one seed of each.
+# better. On held-out images ours had this order, too, after about as many images as our Row LSTM saw in all.
+# The PixelCNN then went on to four times as many. It ended 0.05 bits/dim ahead of the Row LSTM, and less than 0.01
+# behind the Diagonal BiLSTM. Depth, skip connections and unmasked parameters differ, too, and there is one seed of
+# each.
 
 
 # %% tags=["remove-cell"]
@@ -198,11 +198,17 @@ names = [run.name.replace("small-", "") for run in in_colour.values()]
 paper = [round(costs[name].parameters / 1e6, 1) for name in names]
 assert paper == [9.4, 10.1, 5.8]
 diagonal, row, cnn = in_colour.values()
-assert 0.69 < row.record.images / diagonal.record.images < 0.72
-assert 2.2 < cnn.record.images / diagonal.record.images < 2.3
+near = 16 * cnn.extended_at[4]  # images at the end of a budget
+assert 1.1 < near / row.record.images < 1.15
+assert 4 < cnn.record.images / near < 4.5
+then = []
+for run, seen in ((diagonal, row.record.images), (row, near), (cnn, near)):
+    validated = [r for r in run.log() if "validation" in r]
+    then.append([r for r in validated if r["images"] <= seen][-1]["validation"])
+assert then[0] + 0.02 < then[1] < then[2] - 0.01
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
-assert scores[0] + 0.005 < min(scores[1:])
-assert round(scores[1] - scores[2], 2) == 0.03
+assert round(scores[1] - scores[2], 2) == 0.05
+assert 0 < scores[2] - scores[0] < 0.01
 
 # %% [markdown]
 # Are samples as smooth as photographs? Take differences of neighbouring pixels. Sheets of the same random numbers can
@@ -569,7 +575,7 @@ assert min(times) > 10
 # | augmentation | none | none (but our Real NVP on CIFAR-10 also saw mirrored images) |
 # | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`) |
 # | weights that are scored | not given | a moving average; on digits that of the step which validation chose |
-# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 14–19% of steps on rounded levels |
+# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 9–19% of steps on rounded levels |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
 # Appendix {ref}`training-them` compares Adam and Muon.
@@ -585,7 +591,7 @@ rounded = [
     run.extended_at[k] / run.record.steps  # the first steps
     for run, k in zip(in_colour.values(), (1, 0, 2), strict=True)
 ]
-assert [round(100 * share) for share in sorted(rounded)] == [14, 14, 19]
+assert [round(100 * share) for share in sorted(rounded)] == [9, 14, 19]
 for run in in_colour.values():
     less, error = map(float, parts_of_the_gap(run)[-1].split(" ± "))
     assert abs(less) < error
