@@ -204,7 +204,8 @@ assert 4 < cnn.record.images / near < 4.5
 then = []
 for run, seen in ((diagonal, row.record.images), (row, near), (cnn, near)):
     validated = [r for r in run.log() if "validation" in r]
-    then.append([r for r in validated if r["images"] <= seen][-1]["validation"])
+    last = [r for r in validated if r["images"] <= seen][-1]
+    then.append(last["validation"])
 assert then[0] + 0.02 < then[1] < then[2] - 0.01
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
 assert round(scores[1] - scores[2], 2) == 0.05
