@@ -129,4 +129,4 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
     with tiny.refusal("damaged"):
         make_pictures(entry, film, data_root=trained / "data")
     assert "holds no checkpoints" in tiny.fails("pictures", entry, "--film", own)
-    assert "is no recorded run: record it" in tiny.fails("pictures", trained / "run")
+    assert "is no recorded run: first give" in tiny.fails("pictures", trained / "run")
