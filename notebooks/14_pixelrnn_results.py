@@ -446,7 +446,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # Are the colour runs on their way to the paper's scores?
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10. Lines: the training loss. Marks: held-out images, under averaged weights. Horizontal: the paper's networks on test images. Where a line jumps, a budget was extended and the rate rose again.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the lines of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on longest, and ends between them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10. Lines: the training loss. Marks: held-out images, under averaged weights. Horizontal: the paper's networks on test images. Where a line jumps, a budget was extended and the rate rose again.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the lines of the paper. That of the Diagonal BiLSTM is the lowest for most of the way; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on longest, and ends about as low as the first."}}
 pictures.plot_learning_curves(
     {
         name: pictures.Curves(

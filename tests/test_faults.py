@@ -337,3 +337,12 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
     with stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.is_set()
+
+
+def test_handlers_of_a_program_around_python_stay(monkeypatch) -> None:
+    """As of R or Julia: Python cannot name them, so it could not put them back."""
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    monkeypatch.setattr(signal, "signal", changed := Mock())
+    with stop_requests():
+        pass
+    changed.assert_not_called()
