@@ -381,7 +381,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # ({ref}`integers-to-bits`).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see (gaps are mid-grey), their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale. Below: after all three checkerboard couplings, and squeezed to four channels. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel grey; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
-model = runs()["fashion-mnist"].load_model().eval()
+model = runs()["fashion-mnist"].load_model()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)
 noise = torch.rand(image.shape, generator=generator)
@@ -422,7 +422,7 @@ def likeness(sheets):
 
 assert likeness(h) > 0.6
 assert likeness(z).abs() < 0.2
-whole = runs()["fashion-mnist-unfactored"].load_model().eval()
+whole = runs()["fashion-mnist-unfactored"].load_model()
 with torch.no_grad():
     stays = factor_out(squeeze(whole.flow.scales[0](x)[0]))[1]
 assert likeness(stays) > 0.5

@@ -45,7 +45,7 @@ full = profile == "paper"
 images = load(EMBEDDED, "train").images
 test_images = load(EMBEDDED, "test").images
 ledger = runs()
-recorded = ledger["fashion-mnist"].load_model().eval()
+recorded = ledger["fashion-mnist"].load_model()
 
 # %% [markdown]
 # ## A density cannot score an integer

@@ -99,7 +99,7 @@ assert abs(sum(p.values()) - 1) < 1e-12
 #
 # {cite:t}`frey1996wakesleep` predict each binary pixel by a logistic regression on the pixels before it,
 # {cite:t}`bengio2000discrete` each discrete variable by a network. **NADE** {cite}`larochelle2011nade` has one hidden
-# layer. All pixels share the weights into that layer, and each has output weights of its own. **MADE**
+# layer. All predictions share the weights into that layer, and each has output weights of its own. **MADE**
 # {cite}`germain2015made` takes any autoencoder and sets weights to zero, so that output $i$ sees only inputs before
 # $i$: one pass then gives all conditionals. None of the four knows which pixels are neighbours. Two-dimensional
 # recurrent networks do ({doc}`11_diagonal_bilstm`). The paper makes such networks deep and fast, and predicts a

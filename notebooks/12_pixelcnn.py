@@ -890,7 +890,7 @@ for L in range(1, 8):
 # :class: dropdown
 # ```
 # Yes. Each row up now allows two columns to the right, so the edge is less steep:
-# $\delta \le 2d + 1$. Kernels of any width leave such a wedge.
+# $\delta \le 2d + 1$.
 
 # %%
 wide = seen_by(6, layer=offsets("B", 5))

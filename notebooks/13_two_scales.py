@@ -43,7 +43,7 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The sketch comes first
 #
-# How is the sketch made? Take every $k$-th row and column of the image's $n \times n$ pixels. These
+# How is the sketch made? Take every fourth row and column of the image's $n \times n$ pixels. These
 # pixels, the *grid*, form the **small image** $s$. One Pixel RNN models $s$. Another models the
 # large image *given* $s$:
 #
@@ -52,7 +52,7 @@ torch.set_num_threads(1)
 # p(x \mid s) &= \prod_{i=1}^{n^2} p(x_i \mid x_{<i}, s).
 # $$ (eq:two-scales)
 #
-# Our data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion` with eight grey levels, and $k = 4$: the
+# Our data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion` with eight grey levels. The
 # small image has 7 × 7 pixels.
 
 
@@ -608,7 +608,7 @@ print(f"the gap is {gap:.1f} nats, in the mean over images that are drawn")
 # ```{solution-start} ex-three-scales
 # :class: dropdown
 # ```
-# With $s_1 = s(s_2)$ and $s_2 = s(x)$ for $k = 2$: $p(x, s_2, s_1) = p(s_1)\, p(s_2 \mid s_1)\, p(x \mid s_2)$. All
+# With $s_1 = s(s_2)$, $s_2 = s(x)$ at half the side: $p(x, s_2, s_1) = p(s_1)\, p(s_2 \mid s_1)\, p(x \mid s_2)$. All
 # three can be trained at the same time: each is told true images only, and no parameter is shared. Leaving $s_1$ out of
 # the last factor loses nothing, since $s_1$ is a part of $s_2$.
 

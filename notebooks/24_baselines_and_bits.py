@@ -136,8 +136,8 @@ plt.show()
 # %% [markdown]
 # The forward fit covers both modes, and the gap between them. The reverse fit seeks one mode, and which one depends
 # on its start. So maximum likelihood is **mode-covering**: a model that is too small spreads, and some samples fall
-# where there are no data. A method that only asks whether samples are convincing tends to leave places out. A GAN
-# is between the two divergences ({ref}`beyond-gans`).
+# where there are no data. A method that only asks whether samples are convincing tends to leave places out. The game
+# of a GAN, with the best discriminator, is between the two divergences ({ref}`beyond-gans`).
 #
 # ## Bits are file lengths
 #

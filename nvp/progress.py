@@ -5,8 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LINE_SECONDS = 30.0
 # Takes the share that is done, a status, and whether to say it at once.
@@ -34,7 +38,6 @@ def shown(name: str) -> Iterator[Show]:
     elif not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or find_spec("rich") is None:
         yield line
     else:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         columns = (
@@ -43,9 +46,17 @@ def shown(name: str) -> Iterator[Show]:
             TaskProgressColumn(),
             TextColumn("{task.fields[status]}", markup=False),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(*columns, console=_console(), transient=True) as progress:
             task = progress.add_task(name, total=1.0, status="")
             yield lambda share, status, _: progress.update(task, completed=share, status=status)
+
+
+@cache
+def _console() -> "Console":
+    """The one console, so that a bar within a bar has a line of its own."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 @contextmanager

@@ -25,6 +25,20 @@ def test_a_bar_counts_on_a_terminal(terminal: str, told: str, monkeypatch) -> No
     assert told in stream.getvalue()
 
 
+def test_a_bar_within_a_bar_has_a_line_of_its_own(monkeypatch) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress.counting("films", 2) as films:
+        with progress.counting("samples", 4) as samples:
+            samples(4)
+        films(1)
+    before, _, after = stream.getvalue().partition("\n")
+    assert "films" in before
+    assert "samples" in after
+
+
 @pytest.mark.parametrize(("rank", "told"), [(0, "images: 30 of 40, 0:00:30 to go\n"), (1, "")])
 def test_the_first_process_tells_the_pace_since_it_began(rank, told, monkeypatch, capsys) -> None:
     monkeypatch.setenv("RANK", str(rank))

@@ -47,11 +47,11 @@ class GaussianConfig(ModelConfig, family="gaussian"):
 
 
 class Gaussian(ImageModel):
-    """y = logit(alpha + (1 - 2 alpha) v), v = (x + u) / levels, u ~ U[0, 1); y ~ N(m, L L^T).
+    """y = logit(alpha + (1 - 2 alpha) x~), x~ = (v + u) / levels, u ~ U[0, 1); y ~ N(m, L L^T).
 
-    It is Real NVP with the flow replaced by one triangular matrix: the bound on log P(x) has the
-    same terms. A Gaussian over v itself would put mass outside [0, 1), more of it the closer pixels
-    are to black and white.
+    It is Real NVP with the flow replaced by one triangular matrix: the bound on log P(v) has the
+    same terms. A Gaussian over x~ itself would put mass outside [0, 1), more of it the closer
+    pixels are to black and white.
 
     `initialise` is the fit, in closed form; before it the model is N(0, I). Row i of L^-1 predicts
     pixel i from those before it: this is also the best linear autoregressive model.
@@ -138,8 +138,8 @@ class Gaussian(ImageModel):
         """y = m + L z, back to uint8: (N, C, H, W) -> (N, C, H, W)."""
         check_latents(z, self.image_shape)
         y = self.mean + z.to(self.mean).flatten(1) @ self._factor().T
-        v, _ = inverse_logit(y, self.config.alpha, self.slope)
-        return quantise(v, self.levels).unflatten(1, self.image_shape)
+        scaled, _ = inverse_logit(y, self.config.alpha, self.slope)
+        return quantise(scaled, self.levels).unflatten(1, self.image_shape)
 
     def _factor(self) -> Tensor:
         """L, (D, D)."""
@@ -150,7 +150,7 @@ class Gaussian(ImageModel):
     def _dequantise(
         self, images: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """y, (N, D), of one draw of u, and log|dy/dv|, (N,)."""
-        v = dequantise(images, uniform_noise(images.shape, generator, self.dtype), self.levels)
-        y, log_derivative = logit(v.flatten(1), self.config.alpha, self.slope)
+        """y, (N, D), of one draw of u, and log|dy/dx~|, (N,)."""
+        scaled = dequantise(images, uniform_noise(images.shape, generator, self.dtype), self.levels)
+        y, log_derivative = logit(scaled.flatten(1), self.config.alpha, self.slope)
         return y, log_derivative.sum(1)

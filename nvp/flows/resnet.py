@@ -153,8 +153,8 @@ class InputTreatment(nn.Module):
     after it; the factor makes that 2 sqrt(2).)
 
     A conditional net sees y, (N, num_classes), as num_classes more channels, each constant over the
-    image. Appendix F makes s and t depend on y; we could not verify how y enters them, and the
-    official code has no such model. We append y to the channels, as that code appends the mask.
+    image. Appendix F makes f and g depend on y; we could not verify how, and the official code has
+    no such model. We append y to the channels, as that code appends the mask.
     """
 
     def __init__(

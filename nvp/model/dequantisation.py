@@ -46,11 +46,11 @@ def normal_noise(
 
 
 def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
-    """(x + u) / levels in [0, 1): uint8 images and noise of one shape -> floats of noise's type.
+    """(v + u) / levels in [0, 1): uint8 images v and noise u of one shape -> floats of u's type.
 
     The noise may be on another device; the result is on that of the images.
 
-    A density p of the result bounds P(x): log P(x) >= E_u[log p((x + u) / levels)] - D log levels.
+    A density p of the result bounds P(v): log P(v) >= E_u[log p((v + u) / levels)] - D log levels.
     In float32 about one result in 130,000 is rounded up to the next level, for the levels from 128
     to 255. White is then exactly 1.
     """
