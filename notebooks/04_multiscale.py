@@ -200,9 +200,8 @@ plt.show()
 # %% [markdown]
 # Half of the 3,072 dimensions leave after the first scale, a quarter after the second, an eighth after the third.
 # Factoring out has a second effect. The prior $\mathcal N(0, I)$ is a product, so each scale has a term of its own: the
-# loss is **distributed throughout the network**, as by intermediate classifiers. Latents that leave early must be
-# Gaussian *there*, and independent of the half that goes on. So the first scale has to **Gaussianise** them. The paper
-# also expects the early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
+# loss is **distributed throughout the network**. Latents that leave early must be Gaussian *there*, and independent
+# of the half that goes on. So the first scale has to **Gaussianise** them. The paper also expects the early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
 #
 # ### The whole flow
 #
@@ -290,7 +289,7 @@ print("latents:", *(tuple(z.shape[1:]) for z in latents))
 assert torch.allclose(flow.inverse(latents), x, atol=1e-4)
 
 # %% [markdown]
-# With the package's networks and its factors $a$ of the tanh, our flow must compute the same as the package's without
+# With the package's networks and its scales $a$, our flow must compute the same as the package's without
 # batch norms (chapter {ref}`networks`).
 
 
@@ -435,9 +434,9 @@ with torch.no_grad():
 
 # %% [markdown]
 # In $s$ and $t$ the boot stands out from what is around it. After six couplings $h^{(1)}$ still shows the boot, and
-# in $z^{(1)}$ nothing can be seen. In a single run where nothing leaves, the same half still shows the boot. A batch
-# norm brings both halves near mean 0 and variance 1, in both runs. The halves differ in the correlation of
-# neighbouring pixels: above 0.6 in $h^{(1)}$, below 0.2 in $z^{(1)}$.
+# in $z^{(1)}$ nothing can be seen. In a single run where nothing leaves (section {ref}`kept`), the same half still
+# shows the boot. A batch norm brings both halves near mean 0 and variance 1, in both runs. The halves differ in the
+# correlation of neighbouring pixels: above 0.6 in $h^{(1)}$, below 0.2 in $z^{(1)}$.
 #
 # ### To noise and back
 #

@@ -197,8 +197,7 @@ assert len(narrow.extended_at) == 5
 # For clothes we found two scores of flows, each of a Glow. One is 3.141 bits/dim, with a margin of 0.05, too, and 69
 # million parameters {cite}`kirichenko2020fail`. The other, 2.958 {cite}`nalisnick2019know`, is unverified. After half
 # an hour on one core, `fashion-mnist` is ahead of the first. `fashion-mnist-small-margin`, after more steps, is ahead
-# of both. The run that is conditioned on the class is less than 0.01 bits/dim ahead of `fashion-mnist` (chapter
-# {ref}`latents`).
+# of both.
 #
 # Read every such score with four conditions: the images, the kind of score (exact or a bound: chapter
 # {ref}`integers-to-bits`), what the model is conditioned on, and the cost.
@@ -425,8 +424,9 @@ assert wider.mean < -wider.half_width
 # * *Little overfitting on CelebA and LSUN*: validation scores were still falling. We could not run these. Yet in
 #   table 1 the church images score 0.14 bits/dim worse in validation than in training. On clothes the table above
 #   finds hardly more overfitting after ten epochs of one network than after three of another.
-# * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So some samples are
-#   improbable in truth. {ref}`ex-own-samples` measures ours of clothes: they cost more bits than test images.
+# * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So some samples, says
+#   the paper, are highly improbable. {ref}`ex-own-samples` measures ours of clothes: they cost more bits than test
+#   images.
 # * *Samples are sharp where those of a VAE blur*, whose reconstruction cost has a fixed form. Chapter
 #   {ref}`beyond-gans` puts both side by side.
 # * *Background, foreground and lighting are learned.* Our samples show light and surfaces; foreground cannot be

@@ -358,8 +358,8 @@ plt.show()
 #     y = layer(x)
 #     x, to_head = x + up(y), to_head + skip(y)
 #
-# The paper compares all four combinations in a Row LSTM of twelve layers, and then the number of layers, in bits/dim
-# on validation images of CIFAR-10:
+# The paper compares all four combinations in a Row LSTM of twelve layers, and then the number of layers. Scores are
+# bits/dim on validation images of CIFAR-10:
 
 # %% tags=["hide-input"]
 figure = {f.model: f for f in published("cifar10-validation")}

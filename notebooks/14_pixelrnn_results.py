@@ -57,19 +57,17 @@ in_colour = {
     "Row LSTM": ledger["cifar10-small-row-lstm"],
     "PixelCNN": ledger["cifar10-small-pixelcnn"],
 }
-colour = min(
-    in_colour.values(), key=lambda run: run.scores.validation.bits_per_dim
-)
+colour = in_colour["Diagonal BiLSTM"]
 name, record = data_title(colour.record.data.name), colour.record
 
 # %% [markdown]
 # ## Samples and completions in colour
 #
-# Do samples look like photographs? Here are 25 samples of our best colour network, beside 25 test
-# images.
+# Do samples look like photographs? Here are 25 samples of a Diagonal BiLSTM, the paper's best network, beside 25
+# test images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After the samples on CIFAR-10 in {cite:t}`oord2016pixelrnn`: test images {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After the samples on CIFAR-10 in {cite:t}`oord2016pixelrnn`: test images {cite}`krizhevsky2009cifar`, and samples of our `cifar10-small-diagonal-bilstm` at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
 pictures.plot_entry(colour, 5, 5)
 plt.show()
 
@@ -159,7 +157,8 @@ gaps = {
     for model, run in in_colour.items()
 }
 flow = ledger["cifar10-small"]
-ahead = flow.score.bits_per_dim - colour.score.bits_per_dim
+least = min(run.score.bits_per_dim for run in in_colour.values())
+ahead = flow.score.bits_per_dim - least
 one, eight = flow.scores.first, flow.scores.first_more_draws
 by_eight = one.bits_per_dim - eight.bits_per_dim
 figures.show_text(
@@ -172,9 +171,9 @@ figures.show_text(
 assert ahead > 0
 
 # %% [markdown]
-# (We counted the parameters of the paper's networks. Our copy of CIFAR-10 lacks a few images. Our runs were extended
-# several times, and test images were scored in between.) In table 5 a network that sees more of the context scores
-# better. On held-out images ours had this order, too, after about as many images as our Row LSTM saw in all.
+# (As in chapter {ref}`results`, the paper's parameters are our count, and test images were scored between extensions
+# of our runs.) In table 5 a network that sees more of the context scores better. On held-out images ours had this
+# order, too, after about as many images as our Row LSTM saw in all.
 # The PixelCNN then went on to four times as many. It ended 0.05 bits/dim ahead of the Row LSTM, and less than 0.01
 # behind the Diagonal BiLSTM. Depth, skip connections and unmasked parameters differ, too, and there is one seed of
 # each.
@@ -193,7 +192,6 @@ for run in in_colour.values():
     zeros = sum(int((mask == 0).sum()) for mask in run.fresh_model.buffers())
     used.append(round((run.record.parameters - zeros) / 1e6, 2))
 assert used == [0.54, 0.5, 0.35]
-assert colour.name == "cifar10-small-diagonal-bilstm"
 names = [run.name.replace("small-", "") for run in in_colour.values()]
 paper = [round(costs[name].parameters / 1e6, 1) for name in names]
 assert paper == [9.4, 10.1, 5.8]
@@ -576,7 +574,7 @@ assert min(times) > 10
 # | augmentation | none | none (but our Real NVP on CIFAR-10 also saw mirrored images) |
 # | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`) |
 # | weights that are scored | not given | a moving average; on digits that of the step which validation chose |
-# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour 9–19% of steps on rounded levels |
+# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour with rounded inputs in the first 9–19% of steps |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
 # Appendix {ref}`training-them` compares Adam and Muon.
@@ -627,22 +625,17 @@ assert round(rmsprop.nats[0] - float(table4[of_one].nats), 1) == 0.3
 assert abs(by_rmsprop - at_first) < 0.05
 assert round(at_first - in_the_end, 1) == 0.6
 assert rmsprop.config.training.batch_size == 16
-of_rmsprop = [row for row in rmsprop.log() if "validation" in row]
-then = min(of_rmsprop, key=lambda row: abs(row["images"] - 20 * 50_000))
-assert 0.05 < factor * then["validation"] - at_first < 0.1
-assert then["rate"] > 1e-3
 
 # %% [markdown]
 # RMSProp ends 0.3 nats behind the paper, which another seed could explain (see above).
-# On held-out images RMSProp after 26 epochs is level with Adam after 20. (After
-# 20 epochs, before its rate fell to 0, it was less than 0.1 behind.) Adam then gained 0.6 nats in 28 more epochs.
+# On held-out images RMSProp after 26 epochs is level with Adam after 20. Adam then gained 0.6 nats in 28 more epochs.
 # Whether RMSProp would gain as much is open. Each run has one seed.
 #
 # ## What a layer, a connection, an output is worth
 #
 # Tables 2 and 3 of the paper take the Row LSTM apart, on validation images of CIFAR-10 (chapter {doc}`10_row_lstm`
 # prints them). Do small networks agree? Our miniatures have $h = 16$, and make 2,000 steps by Muon on 32,000 images.
-# With one seed, all see the same images. All have the rate of `cifar10-small-row-lstm`, which was not tuned for them:
+# All of one seed see the same images. All have the rate of `cifar10-small-row-lstm`, which was not tuned for them:
 
 # %% tags=["hide-input"]
 ablation = load_ablation(
@@ -716,8 +709,8 @@ assert base.training.learning_rate == theirs.learning_rate
 # %% [markdown]
 # With either seed the order is that of both tables of the paper. (Its network of 12 layers with both kinds has 3.06.)
 # Depth is worth about as much as in the paper. The connections are worth more, but steps are few and the rate is
-# untuned. Without connections the network learns slowly. There seed and processor together move the score by 0.3,
-# elsewhere by less than 0.05.
+# untuned. Without connections the network learns slowly. There another seed, on another processor, moves the score by
+# 0.3, elsewhere by less than 0.05.
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered levels, or by a
 # **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2012mcgsm,theis2015spatial`? The paper's Row

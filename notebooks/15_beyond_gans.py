@@ -214,8 +214,8 @@ print(spread(found["real"]["coverage"]))
 #
 # The table is no verdict on a family. Networks may gain from more time and other sizes, other work shared the cores,
 # and optimisers and precisions (bf16: bfloat16) differ. Muon trained Real NVP, the Pixel RNN and the diffusion; Adam
-# the VAE and the GAN (appendix {ref}`training-them`). With a smaller margin, a later Muon and more steps, Real NVP
-# has 2.93 (chapter {ref}`results`). A Gated PixelCNN has 2.84 after the same half hour (chapter {ref}`your-turn`).
+# the VAE and the GAN (appendix {ref}`training-them`). Chapter {ref}`results` has a Real NVP of 2.93, by more steps and
+# a smaller margin. A Gated PixelCNN has 2.84 after the same half hour (chapter {ref}`your-turn`).
 #
 # ## The loss of each family
 #
@@ -887,7 +887,7 @@ print(f"VAE, from latents of training images: {by_inferred:.0%}")
 
 # %% [markdown]
 # `python -m benchmarks.coverage` did this for three sets of 300 samples of each run, with 1,000 test images and 4,500
-# training images. Two runs on 4,500 images join them: a Diagonal BiLSTM of 1,300 steps, and a PixelCNN of 1,746.
+# training images. Two runs on 4,500 images join them, a Diagonal BiLSTM and a PixelCNN.
 
 # %% tags=["hide-input"]
 shown = names | {

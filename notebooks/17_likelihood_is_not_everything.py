@@ -274,8 +274,8 @@ assert constant[-1] < bits_of_test.mean()
 # The 64 recorded *samples* of the flow show no digit, although the average sampled digit is likelier than nine test
 # images in ten. Why? By {eq}`eq:cost` the flow gives such a digit about $2^{-200}$ of the
 # probability that the flow of MNIST gives it.
-# (This is a mean of logarithms, and of bounds.) The probability of a set is its density times its volume. The
-# likeliest images have hardly any volume, as the prior shows:
+# The probability of a set is its density times its volume. The likeliest images have hardly any volume, as the prior
+# shows:
 #
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell

@@ -639,7 +639,7 @@ assert min(c.difference.mean for c in by_size[-2:]) > 0.5
 # %% [markdown]
 # ### How to read it
 #
-# None of the code's choices is beyond the bound for all. Its norm is worse by 3.2 standard errors; three others are
+# None of the code's choices is beyond Bonferroni's bound. Its norm is worse by 3.2 standard errors; three others are
 # better by 2.7. (An interval reaches 2.8.) The largest effects are of other parts: without norms after couplings, or
 # with one scale, a model is worse by over half a bit/dim. Some cautions:
 #
@@ -739,15 +739,14 @@ assert long.config.training.optimiser == "muon"
 #
 # ## Summary
 #
-# * The list of differences is computed: it holds the fields in which two presets differ. Each version is a bijection
-#   with the right determinant.
+# * Paper and code differ, and each version is a bijection with the right determinant.
 # * The code's norm under a checkerboard counts zeros: it leaves mean² + deviation² / 2 = 1. Its first norm inside $s$
 #   and $t$, with the doubling, makes kept squares of mean 0 too large by $2 \sqrt 2$.
 # * On mirrored images, keeping odd or even squares first cannot matter to a flow of one scale. On grey images, the
 #   order of the squeeze before channel-wise couplings cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.
-# * In short runs, paired by seed, six of 23 effects are beyond the bound for all, each of more than 0.1 bits/dim. None
-#   of the code's choices is among them.
+# * In short runs, paired by seed, six of 23 effects are beyond Bonferroni's bound, each of more than 0.1 bits/dim.
+#   None of the code's choices is among them.
 #
 # ## Exercises
 #

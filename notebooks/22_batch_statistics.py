@@ -355,7 +355,7 @@ assert 0.5 < cosine < 0.99
 
 # %% [markdown]
 # With the past of all images, running averages reduce the noise of the gradient of this flow. In
-# batches of 8 and of 32, more than half of this gain remains with the past of the small batches; in
+# batches of 8 and of 32, more than half of this gain remains with the past of the small batches. In
 # pairs most of it is lost. Some bias remains with every norm. Does training profit? Here are two
 # short runs of this flow with two images in a batch, alike except for the norm:
 

@@ -584,8 +584,8 @@ for data, lead in (("Fashion-MNIST", 0.07), ("CIFAR-10", 0.16)):
 # %% [markdown]
 # ### PixelCNNs
 #
-# Does Muon lead in a PixelCNN, too? Our trials have equal minutes, and a constant rate. Other work
-# ran beside them, so their steps do not compare speeds:
+# Does Muon lead in a PixelCNN, too? Our trials have equal minutes, and a constant rate. Again, their steps do not
+# compare speeds:
 
 # %% tags=["hide-input"]
 figures.show_table(
@@ -606,7 +606,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# At equal size Muon led Adam by two nats, though Adam still moved the first and the last layer. At its largest rate
+# At equal size Muon led Adam by two nats, though here it left the first and the last layer to Adam. At its largest rate
 # Muon diverged. Each trial is one seed, and a better tuned Adam may be closer.
 #
 # The paper's own optimiser is neither. **RMSProp** {cite}`tieleman2012rmsprop` divides each gradient by the root of
@@ -658,8 +658,7 @@ for data, total in (
     assert "binarized" in data or config.model.num_scales == 2
 
 # %% [markdown]
-# With the two seeds that chose nothing RMSProp is 0.33 nats behind Adam and 2.1 behind Muon. After 20 epochs of
-# another network it was less than 0.1 nats behind Adam ({ref}`pixelrnn-results`).
+# With the two seeds that chose nothing RMSProp is 0.33 nats behind Adam and 2.1 behind Muon.
 #
 # ## Three PixelCNNs
 #
@@ -799,8 +798,7 @@ figures.show_table(
 #
 # ## Trials of the flow
 #
-# Which changes to the paper's preset help a flow? Trials of minutes chose our first one on MNIST,
-# by Adam. Here are those of equal batch size:
+# Which changes to the paper's preset help a flow? Here are short trials on MNIST by Adam, of equal batch size:
 
 # %% tags=["hide-input"]
 rows = []
@@ -816,8 +814,7 @@ figures.show_table(
 # %% [markdown]
 # Two changes stand out: a higher rate, and scales of the tanh that start at 1 and learn ten times
 # faster. (Whether the start alone helps is open: −0.02 ± 0.11 bits/dim, 95% interval, in section
-# {ref}`ablation`.) The last two rows each add a field to the third ({ref}`paper-and-code`) and are
-# worse; the very last run took half as many steps.
+# {ref}`ablation`.)
 
 # %% tags=["remove-cell"]
 start = compare(load_ablation(), read_rows())["scales-from-1"].difference

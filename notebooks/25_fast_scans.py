@@ -315,7 +315,7 @@ assert in_colour == [2.5, 1.8, 13.8, 4.5]
 # LSTM is three times as fast, and that of the Diagonal BiLSTM over 25 times. The latter had the most to gain. Its
 # public form takes 110 steps where the Row LSTM takes 28, and nearly half of its work is on empty places. Compared
 # with our own scans in PyTorch, the compiled scan alone is more than twice and seven times as fast. At the size of our
-# runs on CIFAR-10 the four factors are 2.5, 14, 1.8 and 4.5.
+# runs on CIFAR-10 all four factors are smaller.
 #
 # ## Sampling with kept states
 #
