@@ -10,10 +10,10 @@ class NVPError(ValueError):
 def first_fault(error: Exception) -> str:
     """The first fault that pydantic found, such as "scores.test: Field required".
 
-    Any other error as it is, in one line.
+    Any other error as it is, in one line; its kind where it says nothing.
     """
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
+        return " ".join(str(error).split()) or type(error).__name__
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or "the whole"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

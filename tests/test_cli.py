@@ -289,7 +289,7 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     assert "name either a configuration" in fails("train")
     assert "name either a configuration" in fails("train", config, "--resume", run)
     assert "--run-folder" in fails("train", "--resume", run, "--run-folder", tmp_path)
-    (tmp_path / "config.yaml").write_text("name: tiny\n")
+    shutil.copy(config, tmp_path / "config.yaml")
     assert "nothing to go on with" in fails("train", "--resume", tmp_path)
     assert f"no run in {Path.home()}" in fails("train", "--resume=~/no/run")
     assert "name a file, such as" in fails("train", tmp_path / "none.yaml")

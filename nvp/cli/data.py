@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
+from nvp import paths
 from nvp.cli.options import DataRoot
 from nvp.cli.terminal import show_table
 from nvp.config import LARGEST_SEED
+from nvp.data import catalogue, download
+from nvp.data.formats import SPLITS
 from nvp.data.importing.options import Crop, Options
 from nvp.errors import NVPError
 from nvp.model.config import LARGEST_SIDE
@@ -19,10 +22,6 @@ data_app = typer.Typer(help="Say which data sets are here, get others, make your
 @data_app.command("list")
 def data_list(data_root: DataRoot = None) -> None:
     """Say which data sets are here, and how to get the others."""
-    from nvp.data import catalogue
-    from nvp.data.formats import SPLITS
-    from nvp.paths import data_root as chosen
-
     numbers = [Column(split, justify="right") for split in SPLITS]
     table = Table("name", "image", *numbers, "state", "where, or how to get it")
     for entry in catalogue.survey(data_root):
@@ -31,7 +30,7 @@ def data_list(data_root: DataRoot = None) -> None:
         size = "x".join(map(str, (*sides, channels)))
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
     show_table(table)
-    root = chosen(data_root)
+    root = paths.data_root(data_root)
     typer.echo(
         f"Data root: {root}{', which is no folder' * (not root.is_dir())}. Loading a set compares "
         "its checksums.\n"
@@ -46,11 +45,8 @@ def data_get(
     data_root: DataRoot = None,
 ) -> None:
     """Download a published data set, and compare its checksums."""
-    from nvp.data import catalogue, download
-    from nvp.paths import data_root as chosen
-
     download.get(name, data_root)
-    here = catalogue.entry(name, chosen(data_root))
+    here = catalogue.entry(name, paths.data_root(data_root))
     typer.echo(f"{name} is {here.state}: {here.note}")
 
 

@@ -1,13 +1,11 @@
 """The commands that train, score, record and verify runs."""
 
-from __future__ import annotations
-
 import faulthandler
 import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -18,10 +16,19 @@ from nvp.cli.options import DataRoot, Device, RunArgument, Trust, at_home
 from nvp.cli.terminal import OneLineErrors, flush, show_table
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
+from nvp.ledger import enter, reopen
+from nvp.ledger import verify as ledger
+from nvp.ledger.entry import entry_folders
+from nvp.ledger.pictures import make_pictures
+from nvp.ledger.scoring import score, scored_images
+from nvp.likelihood import summarise
+from nvp.model.protocol import batch_norms
+from nvp.runs.folder import find_run
+from nvp.runs.load import TrainedRun, load_run, trust_option
+from nvp.runs.sheet import check_path, write_samples
+from nvp.training import start
 from nvp.training.allocator import keep_freed_memory
-
-if TYPE_CHECKING:
-    from nvp.runs.load import TrainedRun
+from nvp.training.distributed import is_first, processes
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -74,10 +81,6 @@ def train(
     trust: Trust = False,
 ) -> None:
     """Train the model of CONFIG, or go on where it was stopped."""
-    from nvp.ledger import reopen
-    from nvp.training import start
-    from nvp.training.distributed import processes
-
     where: dict[str, Any] = {"data_root": data_root, "device": device}
     if (config is None) == (resume is None):
         raise NVPError("name either a configuration to train, or a run folder after --resume")
@@ -110,12 +113,6 @@ def evaluate(
     A run whose family is module:Class runs the code of that module. It needs --trust if the module
     is not in this repository.
     """
-    from nvp.ledger.scoring import score, scored_images
-    from nvp.likelihood import summarise
-    from nvp.model.protocol import batch_norms
-    from nvp.runs.load import load_run
-    from nvp.training.distributed import processes
-
     with processes():
         run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
         num_draws = num_draws or run.config.evaluation.num_draws
@@ -157,9 +154,6 @@ def sample(
     trust: Trust = False,
 ) -> None:
     """Sample images, and write them as one picture."""
-    from nvp.runs.load import load_run
-    from nvp.runs.sheet import check_path, write_samples
-
     check_path(out)  # before the run is loaded
     run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
@@ -195,11 +189,7 @@ def record(
     trust: Trust = False,
 ) -> None:
     """Score a run on the full test set, and enter it into the ledger."""
-    from nvp.ledger import enter
-    from nvp.runs.folder import find_run
-    from nvp.runs.load import trust_option
     from nvp.tables.cells import how_it_ended
-    from nvp.training.distributed import is_first, processes
 
     with processes():
         run = enter.record(
@@ -247,9 +237,6 @@ def pictures(
     trust: Trust = False,
 ) -> None:
     """Make the pictures of a recorded run again, or its filmstrip."""
-    from nvp.ledger.pictures import make_pictures
-    from nvp.runs.folder import find_run
-
     made = make_pictures(find_run(run), film, data_root=data_root, device=device, trust=trust)
     typer.echo(f"the pictures of {made.name} are in {made.folder}")
 
@@ -284,10 +271,6 @@ def verify(
     device: Device = "auto",
 ) -> None:
     """Score recorded runs again, and fail if score or samples differ."""
-    from nvp.ledger import verify as ledger
-    from nvp.ledger.entry import entry_folders
-    from nvp.training.distributed import is_first, processes
-
     # A shell completes results/runs/mnist; within it, the folder is ".".
     here, paths = {folder.resolve() for folder in entry_folders()}, map(Path, names or ())
     entries = [p.resolve().name if p.resolve() in here else str(p) for p in paths]

@@ -34,43 +34,38 @@ def get(name: str, root: str | Path | None = None) -> Path:
     Raises `NVPError`: a name that cannot be downloaded, no network, wrong checksums, a data root
     that cannot be written.
     """
-    download, under = _download(name), data_root(root)
+    known, under = NAMED.get(name), data_root(root)
+    if known is None or known.download is None:
+        names = ", ".join(each for each, other in NAMED.items() if other.download)
+        remedy = f"if it is missing, run {known.how}" if known else f"use {names}"
+        raise NVPError(f"no download is known for {name!r}: {remedy}")
+    target = under / known.download.folder
     try:
         return _verified(name, under)
     except NVPError as error:
         if isinstance(error.__cause__, OSError):
             raise
         # A missing or damaged download is fetched; the user must repair files of the user's own.
-        if NAMED[name].imported and is_npy_folder(under / name):
+        if known.imported and is_npy_folder(under / name):
             raise
-    if is_npy_folder(under / download.folder):
+    if is_npy_folder(target):
         raise NVPError(
-            f"{under / download.folder} is a data set of your own, and the download would replace "
-            "it: rename it"
+            f"{target} is a data set of your own, and the download would replace it: rename it"
         )
     try:
         under.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=under) as temporary:
-            fetched, target = Path(temporary), under / download.folder
-            _fetch(name, download, fetched, under)
+            fetched = Path(temporary)
+            _fetch(name, known.download, fetched, under)
             _verified(name, fetched)
             target.parent.mkdir(exist_ok=True)
-            replace_folder(fetched / download.folder, target)
+            replace_folder(fetched / known.download.folder, target)
     except OSError as error:
         raise NVPError(
             f"cannot write {name} under {under} ({error}): free some space, or choose another "
             "place with --data-root"
         ) from error
-    return _verified(name, under)
-
-
-def _download(name: str) -> Download:
-    known = NAMED.get(name)
-    if known is None or known.download is None:
-        names = ", ".join(each for each, known in NAMED.items() if known.download)
-        remedy = f"if it is missing, run {known.how}" if known else f"use {names}"
-        raise NVPError(f"no download is known for {name!r}: {remedy}")
-    return known.download
+    return target
 
 
 def _verified(name: str, under: Path) -> Path:

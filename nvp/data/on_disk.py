@@ -5,8 +5,6 @@ an error in one line; under a map it would end this process by SIGBUS. The worke
 may share the open file, and so they must not share a place in it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import os
@@ -116,7 +114,7 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self.which)
 
-    def __getitem__(self, which: int | slice | Tensor) -> StoredImages | Tensor:
+    def __getitem__(self, which: int | slice | Tensor) -> "StoredImages | Tensor":
         if isinstance(which, slice):
             return StoredImages(self.rows, self.crop, self.which[which])
         if isinstance(which, Integral):  # as a DataLoader does, and `for image in images`

@@ -27,11 +27,6 @@ def load_split(
     return load(config.data.name, split, root=data_root, limit=number, crop=config.data.crop)
 
 
-def check_test_split(config: RunConfig, data_root: str | Path | None = None) -> None:
-    """Raise `NVPError`, before training, for test images that could not be scored after it."""
-    _scored(config, load_split(config, "test", data_root))
-
-
 @dataclass(frozen=True, eq=False)
 class TrainingData:
     """The training images of a run: all, those that it trains on, and those that validate it."""
@@ -100,7 +95,7 @@ def examples(config: RunConfig, data: Dataset) -> Examples:
     return Labelled(data.images, data.labels)
 
 
-def _scored(config: RunConfig, data: Dataset) -> Examples:
+def scored(config: RunConfig, data: Dataset) -> Examples:
     """`examples`, for images to score. Raises `NVPError` also for fewer than two."""
     if len(data) < 2:
         raise NVPError(
@@ -127,7 +122,7 @@ def hold_out(
         border = len(images) - max(2, min(wanted, len(images) // 10))
         kept, held_out = images[:border], images[border:]
     else:
-        kept, held_out = images, _scored(config, validation)
+        kept, held_out = images, scored(config, validation)
     if len(kept) < 2:
         more = "add images" if config.data.limit is None else "raise data.limit or add images"
         raise NVPError(

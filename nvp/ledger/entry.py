@@ -202,8 +202,7 @@ class Run:
 
 def read_run(folder: str | Path) -> Run:
     """The entry in `folder`. Raises `NVPError` where its record is not as it was written."""
-    folder = Path(folder)
-    files = RunFolder(folder)
+    files = RunFolder(Path(folder))
     path = files.record
     try:
         record = Record.model_validate_json(read(path))
@@ -212,9 +211,9 @@ def read_run(folder: str | Path) -> Run:
         raise NVPError(
             f"{path} is damaged: {first_fault(error)}; restore it, or move its folder away"
         ) from error
-    if record.name != folder.resolve().name:  # within it, the folder is "."
+    if record.name != files.path.resolve().name:  # within it, the folder is "."
         raise NVPError(f"{path} is the record of {record.name}: rename the folder to that")
-    return Run(folder, record)
+    return Run(files.path, record)
 
 
 def entry_folders(root: str | Path | None = None) -> list[Path]:

@@ -34,6 +34,7 @@ def resume(
     a recorded run whose budget is spent, and as `nvp.runs.load.read_config` does without `trust`.
     """
     files = RunFolder(find_run(run))
+    config = read_config(files, changes, trust=trust)
     if not files.is_recorded:
         if folder is not None:
             raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
@@ -42,9 +43,7 @@ def resume(
                 f"there is no {files.checkpoint}: nothing to go on with, give the command that "
                 "began the run"
             )
-        config = read_config(files, changes, trust=trust)
         return start.train(config, files.path, data_root, device)
-    config = read_config(files, changes, trust=trust)
     entry = read_run(files.path)
     record = entry.record
     check_unchanged(files.path, entry.config, config)

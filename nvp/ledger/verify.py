@@ -108,9 +108,7 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
     except NVPError as error:
         return Check(run.name, what, str(run.score), str(error), "differs")
     if len(test) != entry.data.test_images:  # as where the record's copy of CIFAR-10 lacked a few
-        found = (
-            f"the set here has {len(test):,} images, that of the record {entry.data.test_images:,}"
-        )
+        found = f"{len(test):,} images are here, {entry.data.test_images:,} in the record"
         return Check(run.name, what, str(run.score), found, "not checked")
     if test.checksum != entry.data.test_sha256:
         return Check(run.name, what, str(run.score), "other images", "differs")

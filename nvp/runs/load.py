@@ -1,7 +1,5 @@
 """From a run folder to a finished model: the only way there is."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import shlex
@@ -30,15 +28,6 @@ from nvp.runs.tensors import load_tensors, load_weights, part
 
 
 @dataclass(frozen=True)
-class TrainedRun:
-    """A model ready to be scored: averaged weights, in evaluation mode, on its device."""
-
-    config: RunConfig
-    model: ImageModel
-    training: Training | None = None  # None for a recorded run
-
-
-@dataclass(frozen=True)
 class Training:
     """How a run that comes from its checkpoint was trained."""
 
@@ -56,6 +45,15 @@ class Training:
         data = training_data(self.checkpoint.config, self.data_root)
         self.checkpoint.check_data(data)
         return data
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model ready to be scored: averaged weights, in evaluation mode, on its device."""
+
+    config: RunConfig
+    model: ImageModel
+    training: Training | None = None  # None for a recorded run
 
 
 def load_run(

@@ -1,7 +1,5 @@
 """Sheets of images, as PNG files."""
 
-from __future__ import annotations
-
 import io
 import math
 import os
@@ -100,7 +98,7 @@ def greys(images: Tensor, levels: int) -> Tensor:
     return (images.int() * 255 // (levels - 1)).byte()
 
 
-def sheet(images: Tensor, columns: int, zoom: int = 1) -> Image.Image:
+def sheet(images: Tensor, columns: int, zoom: int = 1) -> "Image.Image":
     """Images, (N, 1 or 3, H, W) uint8, side by side on white, pixels as squares of side `zoom`."""
     from PIL import Image
     from torchvision.utils import make_grid
@@ -110,7 +108,7 @@ def sheet(images: Tensor, columns: int, zoom: int = 1) -> Image.Image:
     return Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy())
 
 
-def encode(picture: Image.Image) -> bytes:
+def encode(picture: "Image.Image") -> bytes:
     """A picture as a PNG file."""
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nvp.config import DataConfig, RunConfig, TrainingConfig, save_config
 from nvp.data.on_disk import StoredImages
-from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, training_data
+from nvp.data.splits import TrainingData, load_split, scored, shuffled, spread, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.files import LOCK
@@ -48,7 +48,7 @@ def prepare(
     files.check_free()
     read_log(files.log)  # a damaged one is refused
     checkpoint = read_checkpoint(files.checkpoint, config) if files.checkpoint.exists() else None
-    check_test_split(config, data_root)
+    scored(config, load_split(config, "test", data_root))  # refused now, not after training
     data = training_data(config, data_root)
     if len(data.images) < settings.batch_size:
         raise NVPError(

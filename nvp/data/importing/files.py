@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from nvp.errors import NVPError
+from nvp.errors import NVPError, first_fault
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 LARGEST_FILE = 1 << 28  # bytes of one image, as a zip unpacks it
@@ -46,11 +46,7 @@ def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
             raise NVPError(
                 f"cannot read {place} ({error.strerror}): fix its permissions, or its disk"
             ) from error
-        raise NVPError(f"{place} is damaged ({_reason(error)}): download it again") from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise NVPError(f"{place} is damaged ({first_fault(error)}): download it again") from error
 
 
 class File(NamedTuple):
@@ -81,7 +77,7 @@ class File(NamedTuple):
             with self.open() as file:
                 return file.read(self.size + 1)  # to the end, where a zip compares its checksum
         except BROKEN as error:
-            raise Unreadable(_reason(error)) from error
+            raise Unreadable(first_fault(error)) from error
 
 
 class Files:

@@ -26,7 +26,7 @@ from nvp.data.importing.pixels import Preparation, Resize, decode
 from nvp.data.importing.source import Source
 from nvp.data.importing.writer import JOURNAL, Columns, put_in_place
 from nvp.data.named import NAMED
-from nvp.data.on_disk import RaggedRows, fingerprint, fingerprint_rows
+from nvp.data.on_disk import fingerprint, fingerprint_rows
 from nvp.errors import NVPError
 from nvp.files import locked, write_text
 from nvp.paths import data_root, expanded
@@ -144,12 +144,10 @@ def import_set(
             f"cannot write {target} ({error.strerror or error}): free some space, make the folder "
             "writable, or name another --data-root; the same command goes on where it was"
         ) from error
-    stored = [read_npy(target, split).images for split in columns.journal.counts]
-    height, width, channels = (min(s.shape[side] for s in stored) for side in (1, 2, 3))
-    ragged = len({s.shape[1:] for s in stored}) > 1
-    ragged |= any(isinstance(s, RaggedRows) for s in stored)
-    shape = (channels, height, width)
-    return Imported(target, columns.journal.counts, shape, ragged, note)
+    shapes = [each["shape"] for each in note["splits"].values()]
+    height, width, channels = map(min, zip(*shapes, strict=True))
+    ragged = shapes.count(shapes[0]) < len(shapes) or any(target.glob("*_sizes.npy"))
+    return Imported(target, columns.journal.counts, (channels, height, width), ragged, note)
 
 
 def open_source(source: Path, name: str, options: Options) -> Source:
