@@ -84,8 +84,9 @@ def lived(config: RealNVPConfig) -> RealNVP:
 
 
 def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> Tensor:
-    """`n` images of this shape, (C, H, W), in which all levels are alike."""
-    return torch.randint(levels, (n, *shape), generator=generator(seed), dtype=torch.uint8)
+    """`n` images of this shape, by default that of `small_flow`, in which all levels are alike."""
+    size = (n, *(shape or (3, 8, 8)))
+    return torch.randint(levels, size, generator=generator(seed), dtype=torch.uint8)
 
 
 def in_order(x: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The ablation: the two switches that only it uses, its runner, and its statistics."""
 
 import math
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -102,11 +101,10 @@ def test_a_table_holds_one_experiment(small: Ablation, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_table_is_written_by_one_process(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_table_is_written_by_one_process(tmp_path: Path, capsys) -> None:
     file, output = tmp_path / "ablation.yaml", tmp_path / "rows.csv"
-    monkeypatch.setattr(sys, "argv", ["ablation", str(file), "--output", str(output)])
     with locked(output.with_suffix(".lock")):
-        assert runner.main() == 2
+        assert runner.main([str(file), "--output", str(output)]) == 2
     assert "is in use by process" in capsys.readouterr().err
     assert not output.exists()
 

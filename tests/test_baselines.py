@@ -230,16 +230,14 @@ def test_a_gan_trains_without_a_score(gan: Path, tmp_path: Path) -> None:
         assert not {"bits_per_dim", "validation"} & row.keys()
 
 
-def test_a_gan_is_sampled_and_recorded_but_not_scored(
-    gan: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_gan_is_sampled_and_recorded_not_scored(gan: Path, tmp_path: Path, monkeypatch) -> None:
     root, run = gan / "data", gan / "run"
     line = tiny.fails("evaluate", run, "--data-root", root)
     assert line.startswith("nvp: a GAN has no likelihood, so it cannot be scored: look at what it")
     monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
     recorded = tiny.done("record", run, "--data-root", root)
     assert "a-gan: no likelihood, finished" in recorded
-    assert (tmp_path / "runs" / "a-gan" / "weights.safetensors").is_file()
+
     tiny.done("sample", run, "--out", tmp_path / "sheet.png", "-n", 4, "--data-root", root)
 
 

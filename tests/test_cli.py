@@ -331,9 +331,11 @@ def test_a_folder_without_a_run_hides_no_recorded_run(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_streams_may_be_closed() -> None:
-    command = f"{shlex.quote(sys.executable)} -m nvp.cli --version 2>&- >&-"
-    assert subprocess.run(command, shell=True).returncode == 0
+def test_streams_may_be_closed_and_nobody_needs_to_read() -> None:
+    command = f"{shlex.quote(sys.executable)} -m nvp.cli --version"
+    assert subprocess.run(f"{command} 2>&- >&-", shell=True).returncode == 0
+    piped = subprocess.run(f"{command} | true", shell=True, text=True, capture_output=True)
+    assert piped.stderr == ""
 
 
 def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:

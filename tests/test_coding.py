@@ -87,7 +87,7 @@ def test_the_model_stays_as_it_was() -> None:
     torch.testing.assert_close(list(model.parameters()), weights, rtol=0, atol=0)
 
 
-def test_bad_input(monkeypatch) -> None:
+def test_what_cannot_be_coded_or_decoded_is_refused(monkeypatch) -> None:
     model = tiny()
     images = any_images(model)
     flow, broken = small_flow(), tiny()

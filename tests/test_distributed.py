@@ -34,7 +34,7 @@ from nvp.paths import repository_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
-from nvp.training.distributed import _WholeBatch, is_first, processes, shared
+from nvp.training.distributed import _WholeBatch, agree, is_first, processes, shared
 from nvp.training.loop import next_batch, prepare, training_step
 from nvp.training.state import State, begin
 
@@ -169,7 +169,9 @@ def test_scores_do_not_depend_on_the_number_of_processes(root: Path, tmp_path: P
         told = score_images(shared(conditional), labelled, batch_size=10)
         with batch_statistics(model):
             some = score_images(shared(model), images[:25], num_draws=2, batch_size=10)
-        return [plain, told, some]
+        few, draw = labelled[:30], torch.Generator().manual_seed(0)
+        lost = shared(conditional).loss(few.images, draw, labels=few.labels)
+        return [plain, told, some, torch.tensor(agree(lost.item()))]
 
     found, _ = found_by_two(scores, tmp_path)
     torch.testing.assert_close(found, scores())
@@ -190,9 +192,7 @@ def test_two_processes_record_what_one_does(trained: Path, recorded: Path, tmp_p
     assert {p.name for p in ours.folder.iterdir()} == {p.name for p in expected.folder.iterdir()}
 
 
-def test_a_name_that_is_taken_ends_all_processes_in_one_line(
-    trained: Path, own: Path, capfd
-) -> None:
+def test_a_taken_name_ends_all_processes_in_one_line(trained: Path, own: Path, capfd) -> None:
     own = own.rename(own.with_name("gloo"))  # a word of PyTorch's own errors
     before = content(own)
     options = {"data_root": trained / "data", "first": 20, "root": own, "device": "cpu"}

@@ -172,6 +172,9 @@ def test_too_little_memory_is_one_line(home: Path, monkeypatch) -> None:
     monkeypatch.setattr(RealNVP, "_log_probs", lambda *_, **__: torch.empty(1 << 50))
     line = fails("evaluate", home / "run", "--data-root", home / "data")
     assert line.startswith("nvp: out of memory: lower batch_size")
+    monkeypatch.setattr(RealNVP, "_log_probs", Mock(side_effect=RuntimeError("a mistake")))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        tiny.nvp("evaluate", home / "run", "--data-root", home / "data")
 
 
 def test_one_image_has_no_standard_error(home: Path) -> None:

@@ -80,7 +80,7 @@ def test_single_precision_loses_little(name: str) -> None:
 @pytest.mark.parametrize("order", AffineOrder)
 @pytest.mark.parametrize("which", [0, 1])  # what one keeps, the next one changes
 @pytest.mark.parametrize(("kind", "channels"), [("checkerboard", 1), ("channelwise", 4)])
-def test_one_coupling(kind, channels, which, order, scope) -> None:
+def test_a_coupling_changes_its_half_by_the_other(kind, channels, which, order, scope) -> None:
     config = RealNVPConfig.paper((1, 4, 4), affine_order=order, norm_scope=scope, **SMALL)
     layer = getattr(flow_of(config).scales[0], kind).bijections[which]
     x = torch.randn(1, channels, 4, 4, dtype=torch.float64)
@@ -137,7 +137,7 @@ def test_latents_by_scale(order: SqueezeOrder, num_scales: int, shapes: list) ->
     assert torch.equal(latents[0], expected)
 
 
-def test_fully_convolutional() -> None:
+def test_a_flow_inverts_at_any_size() -> None:
     model = lived(RealNVPConfig.paper((1, 8, 8), **SMALL))
     z = torch.randn(2, 1, 16, 16, dtype=torch.float64)
     x, log_det = model.flow.inverse(z)

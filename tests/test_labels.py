@@ -13,15 +13,16 @@ from ledgers import reopened, rewrite, states
 from PIL import Image
 
 from nvp.config import RunConfig
-from nvp.data.sets import load
+from nvp.data import EMBEDDED, load
 from nvp.data.splits import examples
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
-from nvp.likelihood import evaluate, summarise
+from nvp.ledger.scoring import PROBE_IMAGES, probe_labels
+from nvp.likelihood import evaluate
 from nvp.model.labels import Labelled
 from nvp.runs.load import load_run
+from nvp.tables.card import card
 from nvp.training.loop import next_batch, prepare
 from nvp.training.state import begin
 
@@ -63,9 +64,7 @@ def entered(labelled: Path, trained: Path, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_resuming_is_exact(labelled: Path, tmp_path: Path) -> None:
-    tiny.check_resuming(
-        lambda steps: configuration("attributes", True, steps=steps), tmp_path, labelled
-    )
+    tiny.check_resuming(lambda n: configuration("attributes", True, steps=n), tmp_path, labelled)
 
 
 def test_no_run_or_record_goes_on_with_other_labels(labelled, trained, entered, tmp_path) -> None:
@@ -118,13 +117,17 @@ def test_a_run_is_recorded_and_verified(labelled: Path, entered: Path) -> None:
     assert right.bits_per_dim == pytest.approx(scores.test.bits_per_dim, abs=1e-5)
     assert wrong.bits_per_dim != pytest.approx(right.bits_per_dim, abs=1e-4)
     # The probe is told the embedded images' own classes, modulo 3.
-    assert probe_labels(10).bincount().sum() == len(probe_images((1, 8, 8))) == PROBE_IMAGES
-    assert torch.equal(probe_labels(3), probe_labels(10) % 3)
-    probe = summarise(score_probe(run), 1).bits_per_dim
-    assert probe == pytest.approx(scores.probe.bits_per_dim, abs=1e-6)
+    assert torch.equal(probe_labels(3), load(EMBEDDED, "test").labels[:PROBE_IMAGES] % 3)
 
 
-def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_code_of_a_card_samples_and_scores_given_labels(entered: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", card(ledger.runs(entered)["tiny"]), re.S)
+    names: dict[str, Any] = {"root": entered}
+    exec(code.replace("runs()", "runs(root)"), names)
+    assert names["log_prob"].shape == (16,)
+
+
+def test_commands_take_labels(labelled: Path, trained: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("nvp.runs.sheet.SHEET_BATCH", 5)  # nine images are two batches
     where = ("--data-root", labelled)
     output = tiny.done("evaluate", trained, *where)

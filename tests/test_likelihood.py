@@ -5,10 +5,9 @@ from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
 
-import pixels
 import pytest
 import torch
-from pixels import generator, small_flow
+from pixels import generator, lived, noise, small_flow
 from tiny import refusal
 from torch import Tensor, nn
 
@@ -24,11 +23,6 @@ from nvp.likelihood import (
 from nvp.model.autocast import ROUNDING, full_float32
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, use_channels_last
 from nvp.runs.sheet import draw
-
-
-def noise(n: int, shape: tuple[int, int, int] = (3, 8, 8), seed: int = 0) -> Tensor:
-    """Images of uniform pixels, which no model can code in fewer than 8 bits per sub-pixel."""
-    return pixels.noise(n, *shape, seed=seed)
 
 
 class PerPixel(ImageModel):
@@ -156,10 +150,10 @@ def test_a_model_must_give_one_number_for_each_image(monkeypatch) -> None:
     for given in (None, [], [None], [torch.ones(())], [torch.ones(3)], [torch.ones(4, 1)]):
         monkeypatch.setattr(PerPixel, "_log_probs", lambda *_, given=given: given)
         with refusal(r"PerPixel\._log_probs must yield tensors \(4,\)"):
-            evaluate(PerPixel(), noise(4, (1, 2, 2)))
+            evaluate(PerPixel(), noise(4, 1, 2, 2))
     monkeypatch.setattr(PerPixel, "log_prob", lambda *_, **__: torch.zeros(3))
     with refusal(r"PerPixel\.log_prob gave \(3,\) scores for 4 images"):
-        evaluate(PerPixel(), noise(4, (1, 2, 2)))
+        evaluate(PerPixel(), noise(4, 1, 2, 2))
 
 
 def test_scoring_reports_progress_and_leaves_no_gradient() -> None:
@@ -193,7 +187,7 @@ def test_modes_and_momenta_are_restored_even_after_an_interrupt(work, stopped, m
 
 
 def test_images_without_a_likelihood_are_an_error() -> None:
-    images = noise(6, (1, 2, 2)) | 1
+    images = noise(6, 1, 2, 2) | 1
     assert evaluate(PerPixel(), images).bits_per_dim == pytest.approx(8)
     images[:2] = 0
     with refusal("2 of 6 images have no finite likelihood: the weights"):
@@ -238,7 +232,7 @@ def test_reestimated_statistics_are_means_over_images() -> None:
 def test_no_image_is_a_batch_of_its_own() -> None:
     """At a last scale of one pixel its norm would have no variance."""
     model = small_flow(image_shape=(1, 2, 2), num_scales=2, num_blocks=0, width=2)
-    images = noise(7, (1, 2, 2))
+    images = noise(7, 1, 2, 2)
     reestimate_statistics(model, images, batch_size=3)
     assert all(torch.isfinite(norm.running_mean).all() for norm in batch_norms(model))
     with batch_statistics(model):
@@ -249,7 +243,7 @@ def test_no_image_is_a_batch_of_its_own() -> None:
 
 @pytest.mark.parametrize("running_average", [False, True])
 def test_batch_statistics_learn_nothing(running_average: bool) -> None:
-    model = pixels.lived(small_flow(norm_running_average=running_average).config)
+    model = lived(small_flow(norm_running_average=running_average).config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     moved = noise(20) // 4  # darker than what the statistics were taken from
     outside = evaluate(model, moved).bits_per_dim

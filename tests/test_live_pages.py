@@ -481,9 +481,7 @@ def test_nothing_moves_for_those_who_ask(opened: Callable[..., Figure], browser:
     assert figure.wait("+root.querySelector('input[name=level]').value") == 1
 
 
-def test_the_figure_follows_the_theme_of_the_page(
-    opened: Callable[..., Figure], browser: Browser
-) -> None:
+def test_a_figure_follows_the_pages_theme(opened: Callable[..., Figure], browser: Browser) -> None:
     figure = opened("masks")
     for change, theme in (
         ("document.body.dataset.jpThemeLight = 'false'", "dark"),  # JupyterLab

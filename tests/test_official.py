@@ -20,7 +20,7 @@ def of_type(model: nn.Module, kind: type) -> list:
     return [module for module in model.modules() if isinstance(module, kind)]
 
 
-def test_first_values() -> None:
+def test_gains_and_scales_start_as_in_the_code() -> None:
     """g starts at 1.2247 for 3x3 and at 0.4082 for 1x1, whatever the width; scales at 0 and 1."""
     for width in (4, 6):
         model = small_flow("official", width=width)

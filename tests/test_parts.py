@@ -74,7 +74,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", PriorName)
-def test_priors(name: PriorName, monkeypatch) -> None:
+def test_a_prior_scores_as_pytorch_does_and_draws_so(name: PriorName, monkeypatch) -> None:
     prior, (reference, entropy) = name.build(), REFERENCES[name]
     z = torch.linspace(-25, 25, 90, dtype=torch.float64).view(5, 2, 3, 3)
     assert torch.allclose(prior.log_prob(z), reference.log_prob(z).sum(dim=(1, 2, 3)), rtol=1e-6)

@@ -102,7 +102,7 @@ def test_a_completion_of_nothing_is_the_image_which_stays_as_it_was(kind: Kind) 
     assert torch.equal(images, before)
 
 
-def test_bad_input() -> None:
+def test_images_and_counts_that_do_not_fit_are_refused() -> None:
     model = PixelRNN(config("row_lstm"))
     good = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
     for call in (model.logits, lambda x: model.complete(x, 1, 1)):

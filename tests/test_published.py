@@ -80,10 +80,8 @@ def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
     ]
 
 
-def cells() -> dict[tuple[str, str], tuple[str, ...]]:
-    """(family, model) -> year, kind and figures, in the order of the table."""
-    found = {}
-    family = ""
+def test_every_model_has_its_row_and_every_figure_its_cell() -> None:
+    facts, family, shown = read_published(), "", {}  # (family, model) -> year, kind and figures
     names = {f"**{name}**": family for family, name in APPROACHES.items()}
     for model, *figures, source in results.table("after").rows:
         if model in names:
@@ -91,12 +89,7 @@ def cells() -> dict[tuple[str, str], tuple[str, ...]]:
             assert not any([*figures, source])
         else:
             assert source
-            found[family, model] = tuple(figures)
-    return found
-
-
-def test_every_model_has_its_row_and_every_figure_its_cell() -> None:
-    shown, facts = cells(), read_published()
+            shown[family, model] = figures
     assert {(model.family, name) for name, model in facts.models.items()} == set(shown)
     figures = [f for f in facts.figures if f.model in facts.models and f.data in DATA]
     for figure in figures:

@@ -78,7 +78,7 @@ def test_the_rate_of_a_fit_falls_along_a_half_cosine() -> None:
 
 
 @pytest.mark.parametrize("data", ToyData)
-def test_data_sets(data: ToyData) -> None:
+def test_points_follow_their_seed_and_are_no_gaussian(data: ToyData) -> None:
     points = data.sample(4000, seed=5)
     assert points.shape == (4000, 2)
     assert torch.equal(points, data.sample(4000, seed=5))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -132,9 +131,7 @@ def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: 
     assert score == pytest.approx(best["validation"], abs=1e-6)
 
 
-def test_a_run_that_was_stopped_keeps_the_best_weights(
-    root: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_stopped_run_keeps_the_best_weights(root: Path, tmp_path: Path, monkeypatch) -> None:
     """Those of its first step: every later one scores worse."""
     monkeypatch.setattr(loop, "validate", lambda state, *_: {"validation": float(state.step)})
     settings = {"early_stopping": True, "validate_minutes": 1e-9}
@@ -251,25 +248,21 @@ def test_the_heap_is_of_huge_pages() -> None:
     assert sum(huge) == pytest.approx(allocator.HEAP / 1024, rel=1e-3)
 
 
-def test_subnormal_numbers_are_zero_while_a_run_trains(tmp_path: Path, monkeypatch) -> None:
+def test_subnormal_numbers_are_zero_while_a_run_trains(root: Path, tmp_path: Path) -> None:
     found: list[float] = []
 
-    def halve() -> None:
-        found.append((torch.tensor(2e-38) / 2).item())
+    def halved() -> float:
+        return (torch.tensor(2e-38) / 2).item()
 
-    def prepare(*_: object, **__: object) -> None:
-        halve()
-        thread = Thread(target=halve)
-        thread.start()
-        thread.join()
+    def look(_: object) -> None:
+        with ThreadPoolExecutor() as pool:
+            found.extend([halved(), pool.submit(halved).result()])
         raise NVPError("that is all")
 
-    monkeypatch.setattr(start, "prepare", prepare)
     with refusal("that is all"):
-        start.train(configuration(), tmp_path)
+        start.train(configuration(), tmp_path, root, before_first_step=look)
     assert found == [0, 0]
-    halve()
-    assert found[-1] > 0
+    assert halved() > 0
 
 
 def test_statistics_of_a_batch_are_scored_as_a_run_is() -> None:

@@ -120,13 +120,13 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
     return status
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Read the command line, run, and say in one line what is wrong, if anything is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, nargs="?", default=BOOK_FILE)
     parser.add_argument("--output", type=Path, default=BOOK_ROWS)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time [default: 1]")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.jobs < 1:
         parser.error("--jobs must be at least 1")
     pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))

@@ -45,11 +45,9 @@ def test_folders_of_a_zip_may_be_told_by_backslashes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 @pytest.mark.parametrize("again", [False, True])
 def test_archives_may_be_splits(suffix: str, again: bool, tmp_path: Path) -> None:
-    for split, number in (("Train", 6), ("test", 3)):
+    for split, count in (("Train", 6), ("test", 3)):
         folder = f"{split}/" * again
-        images = {
-            f"{folder}{c}/{i}.png": encoded(pixels(6, 6)) for c in "ab" for i in range(number)
-        }
+        images = {f"{folder}{c}/{i}.png": encoded(pixels(6, 6)) for c in "ab" for i in range(count)}
         archive(tmp_path / f"packed/{split}{suffix}", images)
     made = imported(tmp_path / "packed", tmp_path, validation=0)
     assert made.images == {"train": 12, "test": 6}
