@@ -237,8 +237,7 @@ class RealNVP(ImageModel):
         self.condition(labels, n)
         check_temperature(temperature)
         z = temperature * self.prior.sample((n, *self.image_shape), generator)
-        of_batch = self.config.sample_batch_statistics
-        with batch_statistics(self) if of_batch else nullcontext():
+        with batch_statistics(self) if self.config.sample_batch_statistics else nullcontext():
             return self.decode(z, labels=labels)
 
     @full_float32()  # with the rounding of TF32, `decode` would not undo this

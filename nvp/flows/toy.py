@@ -56,9 +56,8 @@ class ToyFlow(Bijection):
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
         """x = g(temperature z), z ~ N(0, I): (n, 2)."""
-        weight = next(self.parameters())
         z = temperature * self.prior.sample((n, 2), generator)
-        return self.inverse(z.to(weight))[0]
+        return self.inverse(z.to(next(self.parameters())))[0]
 
 
 def _net(width: int) -> nn.Module:

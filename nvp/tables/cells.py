@@ -114,8 +114,7 @@ def scored(run: Run, row: TableRow) -> str:
 
 def comparable(run: Run, row: TableRow) -> bool:
     """Whether a run has the data set and the crop, if any, of a row."""
-    same_data = run.record.data.name == row.data
-    return same_data and run.config.data.crop == row.planned.data.crop
+    return run.record.data.name == row.data and run.config.data.crop == row.planned.data.crop
 
 
 def deviation(run: Run, config: RunConfig) -> str:

@@ -32,8 +32,7 @@ def later_models(facts: Published, _ledger: dict[str, Run]) -> Table:
             figures = {f.data: f for f in facts.figures if f.model == name and f.data in DATA}
             cells = (figures[data].digits if data in figures else "–" for data in DATA)
             printed = dict.fromkeys(cite(figure) for figure in figures.values())
-            places = "; ".join(printed)
-            rows.append((name, model.preprint[:4], KINDS[model.kind], *cells, places))
+            rows.append((name, model.preprint[:4], KINDS[model.kind], *cells, "; ".join(printed)))
     caption = (
         "Bits/dim, all of them published; a dash where no score was seen. CIFAR-10: test images; "
         "ImageNet: validation images of the downsampling of 2016, as far as the sources name it; "

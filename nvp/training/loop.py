@@ -90,9 +90,8 @@ class Job:
     @property
     def is_extension(self) -> bool:
         """Whether the budget was spent before, and now is larger: an annealed rate rises again."""
-        if self.before is None:
-            return False
-        was_spent = self.before.training.spent(self.state.step, self.state.minutes) >= 1
+        state, before = self.state, self.before
+        was_spent = before is not None and before.training.spent(state.step, state.minutes) >= 1
         return was_spent and not self.is_spent
 
     def run(self) -> dict[str, float]:

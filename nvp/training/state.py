@@ -155,13 +155,12 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
     load_weights(state.model, part("model", tensors), checkpoint.path)
     load_weights(state.ema, part("ema", tensors), checkpoint.path)
     order = torch.arange(len(state.order))
-    noise = state.noise.get_state()
-    state.order = tensors["order"].to(order.dtype)
+    state.order = tensors["order"].long()
     try:
         if not torch.equal(state.order.sort()[0], order):
             raise KeyError("order")
         load_optimiser(state.optimiser, _names(state.model), part("optimiser", tensors))
-        state.noise.set_state(tensors["noise"].to(noise.dtype))
+        state.noise.set_state(tensors["noise"].byte())
     except (KeyError, RuntimeError) as error:
         if "allocate" in str(error):  # out of memory: nothing is damaged
             raise

@@ -82,8 +82,7 @@ def sheet_axes(picture: np.ndarray, left: float = 0.0) -> Axes:
 
 def plot_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None:
     """A square grid of decoded latents (figure 6) at a whole zoom; `marked` names some places."""
-    picture = tile(images, math.isqrt(len(images)))
-    ax = sheet_axes(picture)
+    ax = sheet_axes(tile(images, math.isqrt(len(images))))
     height, width = images.shape[2:]
     for (row, column), name in marked.items():
         left, top = column * (width + GAP), row * (height + GAP)
