@@ -10,9 +10,15 @@ import pytest
 import tiny
 import torch
 from ledgers import rewrite
+from pixels import config as pixel_config
+from pixels import noise
 from tiny import refusal
+from torch import Tensor
+from torch.distributions import Binomial
 
-from nvp import RealNVP, RealNVPConfig
+from nvp import PixelRNN, RealNVP, RealNVPConfig
+from nvp.autoregressive.layers import Head
+from nvp.autoregressive.output import Output
 from nvp.config import parse_config
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
@@ -21,6 +27,7 @@ from nvp.runs.load import trust_option
 from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import load_tensors
 from nvp.tables import build as results
+from nvp.testing import check_model
 from nvp.training.loop import prepare
 
 # Every pixel has a histogram of its own; `sharpness` multiplies its logits.
@@ -260,3 +267,29 @@ def test_a_real_nvp_of_ones_own_trains_like_that_of_the_package(root: Path, tmp_
         prepare(config, tmp_path / family, data_root=root).run()
         states.append(load_tensors(tmp_path / family / "checkpoint.safetensors")[0])
     torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+class Counts(Output):
+    """How many of levels - 1 coins show heads: logits (..., 1) of one coin."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__(levels, 1)
+
+    def logits(self, parameters: Tensor) -> Tensor:
+        counts = torch.arange(self.levels, dtype=parameters.dtype)
+        return Binomial(self.levels - 1, logits=parameters).log_prob(counts)
+
+    def log_prob(self, parameters: Tensor, images: Tensor, _: object) -> Tensor:
+        return self.logits(parameters).gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
+
+    def draw(self, parameters: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+        weights = torch.softmax(self.logits(parameters) / temperature, dim=-1)
+        return torch.multinomial(weights, 1, generator=generator).squeeze(-1).to(torch.uint8)
+
+
+@pytest.mark.parametrize("kind", ["pixelcnn", "diagonal_bilstm"])
+def test_a_pixel_rnn_takes_an_output_of_ones_own(kind: str) -> None:
+    model = PixelRNN(pixel_config(kind, (3, 3, 4), levels=5))
+    model.output = Counts(5)
+    model.head = Head(2 * model.config.hidden, model.config.head, 3, model.output)
+    check_model(model.double(), noise(4, 3, 3, 4, levels=5))
