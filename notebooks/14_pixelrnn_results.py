@@ -574,7 +574,7 @@ assert min(times) > 10
 # | augmentation | none | none (but our Real NVP on CIFAR-10 also saw mirrored images) |
 # | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`) |
 # | weights that are scored | not given | a moving average; on digits that of the step which validation chose |
-# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour with rounded inputs in the first 9–19% of steps |
+# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour with rounded inputs in at most the first 19% of steps |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
 # Appendix {ref}`training-them` compares Adam and Muon.
@@ -590,7 +590,7 @@ rounded = [
     run.extended_at[k] / run.record.steps  # the first steps
     for run, k in zip(in_colour.values(), (1, 0, 2), strict=True)
 ]
-assert [round(100 * share) for share in sorted(rounded)] == [9, 14, 19]
+assert round(100 * max(rounded)) == 19
 for run in in_colour.values():
     less, error = map(float, parts_of_the_gap(run)[-1].split(" ± "))
     assert abs(less) < error
