@@ -174,9 +174,9 @@ assert ahead > 0
 # (As in chapter {ref}`results`, the paper's parameters are our count, and test images were scored between extensions
 # of our runs.) In table 5 a network that sees more of the context scores better. On held-out images ours had this
 # order, too, after about as many images as our Row LSTM saw in all.
-# The PixelCNN then went on to four times as many. It ended 0.05 bits/dim ahead of the Row LSTM, and less than 0.01
-# behind the Diagonal BiLSTM. Depth, skip connections and unmasked parameters differ, too, and there is one seed of
-# each.
+# The PixelCNN then went on to five times as many. It ended 0.06 bits/dim ahead of the Row LSTM, and less than 0.01
+# ahead of the Diagonal BiLSTM, which saw a quarter as many. Depth, skip connections and unmasked parameters differ,
+# too, and there is one seed of each.
 
 
 # %% tags=["remove-cell"]
@@ -198,7 +198,8 @@ assert paper == [9.4, 10.1, 5.8]
 diagonal, row, cnn = in_colour.values()
 near = 16 * cnn.extended_at[4]  # images at the end of a budget
 assert 1.1 < near / row.record.images < 1.15
-assert 4 < cnn.record.images / near < 4.5
+assert 5 < cnn.record.images / near < 5.5
+assert 4 < cnn.record.images / diagonal.record.images < 4.5
 then = []
 for run, seen in ((diagonal, row.record.images), (row, near), (cnn, near)):
     validated = [r for r in run.log() if "validation" in r]
@@ -206,8 +207,8 @@ for run, seen in ((diagonal, row.record.images), (row, near), (cnn, near)):
     then.append(last["validation"])
 assert then[0] + 0.02 < then[1] < then[2] - 0.01
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
-assert round(scores[1] - scores[2], 2) == 0.05
-assert 0 < scores[2] - scores[0] < 0.01
+assert round(scores[1] - scores[2], 2) == 0.06
+assert 0 < scores[0] - scores[2] < 0.01
 
 # %% [markdown]
 # Are samples as smooth as photographs? Take differences of neighbouring pixels. Sheets of the same random numbers can
@@ -245,6 +246,7 @@ figures.show_table(
 mean, error = smoother["Row LSTM"]
 assert 2 * error < mean < 3 * error
 assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
+assert min(rough, key=lambda model: rough[model].mean()) == "Row LSTM"
 for data, bits in (("imagenet32", "3.86"), ("cifar10", "3.07")):
     assert {str(f.bits_per_dim) for f in published(data, "Row LSTM")} == {bits}
 
