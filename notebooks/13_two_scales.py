@@ -52,8 +52,8 @@ torch.set_num_threads(1)
 # p(x \mid s) &= \prod_{i=1}^{n^2} p(x_i \mid x_{<i}, s).
 # $$ (eq:two-scales)
 #
-# Our data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion` with eight grey levels. The
-# small image has 7 × 7 pixels.
+# Our data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion` with eight grey levels. The small
+# image has 7 × 7 pixels.
 
 
 # %%

@@ -237,7 +237,6 @@ def test_a_gan_is_sampled_and_recorded_not_scored(gan: Path, tmp_path: Path, mon
     monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
     recorded = tiny.done("record", run, "--data-root", root)
     assert "a-gan: no likelihood, finished" in recorded
-
     tiny.done("sample", run, "--out", tmp_path / "sheet.png", "-n", 4, "--data-root", root)
 
 

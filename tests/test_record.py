@@ -171,7 +171,6 @@ def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: Path) -
     run = ledger.runs(pixelrnn / "results")["tiny-pixelrnn"]
     entry = run.record
     assert (entry.steps, entry.chosen_step) == (3, 2)
-
     assert entry.data.train_images == entry.trained_on == 60
     assert entry.scores.first_more_draws.bits_per_dim == entry.scores.first.bits_per_dim
     images = load("tiny-binary", "test", root=pixelrnn / "data").images
