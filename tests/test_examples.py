@@ -13,11 +13,13 @@ from torch.distributions import Normal
 from torch.func import jacrev
 
 from examples.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
+from examples.learned_noise import LearnedNoiseConfig
 from examples.mixed_realnvp import InvertibleConv, MixedRealNVP, MixedRealNVPConfig
 from examples.tarflow import Block, TarFlow, TarFlowConfig
 from examples.unfactored_realnvp import UnfactoredRealNVP, UnfactoredRealNVPConfig
 from nvp import RealNVP
 from nvp.config import parse_config
+from nvp.ledger import runs
 from nvp.model.dequantisation import dequantise, quantise, uniform_noise
 from nvp.model.roles import Role, parameter_roles
 from nvp.testing import check_bijection, check_model
@@ -32,6 +34,7 @@ MODELS = {
     "gated-pixelcnn": {"family": "examples.gated_pixelcnn:GatedPixelCNNConfig", **GATED},
     "mixed-realnvp": {"family": "examples.mixed_realnvp:MixedRealNVPConfig", **MIXED},
     "unfactored-realnvp": {"family": UNFACTORED, **MIXED},
+    "learned-noise": {"family": "examples.learned_noise:LearnedNoiseConfig", **MIXED},
 }
 
 
@@ -150,6 +153,38 @@ def test_learned_mixing_is_a_bijection_that_autocast_leaves_alone() -> None:
         back, _ = conv.inverse(z)
     assert torch.equal(z, conv(x)[0])
     assert torch.allclose(back, x, atol=1e-5)
+
+
+def test_the_density_of_learned_noise_is_counted() -> None:
+    """log|dx/dx~| - log q(u | v), q being the density of u as a function of uniform noise e."""
+    model = LearnedNoiseConfig.model_validate({**MIXED, "image_shape": [1, 4, 4]}).build().double()
+    perturb(model, 0.05)
+    image = noise(1, 1, 4, 4)
+    e = uniform_noise(image.shape, generator(), torch.float64)
+
+    def to_u(e: Tensor) -> Tensor:
+        wide = torch.logit(e)
+        return torch.sigmoid(model.noise(wide, model.features(image.double() / 127.5 - 1))[0])
+
+    log_q = -jacrev(to_u)(e).reshape(16, 16).slogdet().logabsdet
+    expected, change = model.logit(dequantise(image, to_u(e)))
+    x, log_det = model._logits(image, generator())
+    assert torch.allclose(x, expected)
+    assert torch.allclose(log_det, change - log_q)
+    assert log_q.abs() > 0.1
+
+
+def test_learned_noise_starts_as_the_recorded_run() -> None:
+    recorded = runs()["mnist-small-margin"]
+    sizes = {**recorded.config.model.model_dump(exclude={"family"}), "start": recorded.name}
+    model = LearnedNoiseConfig.model_validate(sizes).build()
+    images = noise(4, 1, 28, 28)
+    model.initialise(images)
+    ours, theirs = (
+        each.eval().log_prob(images, generator=generator())
+        for each in (model, recorded.load_model())
+    )
+    assert torch.allclose(ours, theirs, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("networks", "width"), [("same", 16), ("proportion", 64)])
