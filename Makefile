@@ -113,7 +113,10 @@ lock: ## write requirements.lock from a fresh environment of Python 3.11
 	  { echo "the lock is of the oldest Python: make lock PYTHON=python3.11"; exit 1; }
 	rm -rf build/lock-venv && $(PYTHON) -m venv build/lock-venv
 	build/lock-venv/bin/python -m pip install --quiet '.[cli,import,book,dev,lab,cluster,benchmarks]'
-	build/lock-venv/bin/python workflow/lock.py > build/requirements.lock
+	@# Of torch and torchvision, whose builds differ, it has the ranges, and no libraries for GPUs.
+	{ grep '^#' requirements.lock; sed -n 's/^ *"\(torch.*\)",$$/\1/p' pyproject.toml; \
+	  build/lock-venv/bin/python -m pip freeze --exclude nvp | \
+	  grep -vE '^(torch|torchvision|triton|nvidia-.*|cuda-.*)=='; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock
 
 benchmarks: venv ## time this project next to its peers

@@ -19,6 +19,7 @@ import torch
 from benchmarks.benchmark import Benchmark
 from benchmarks.report import render
 from nvp.files import write_text
+from nvp.progress import counting
 from nvp.runs.provenance import code_commit, cpu_name
 
 HERE = Path(__file__).resolve().parent
@@ -66,18 +67,12 @@ def run(
         "machine": conditions,
         "measured": {name: [] for name in benchmark.names},
     }
-    started = time.perf_counter()
-    jobs = [(turn, name) for turn in range(rounds) for name in record["measured"]]
-    for done, (turn, name) in enumerate(jobs):
-        passed = time.perf_counter() - started
-        left = f", about {passed / done * (len(jobs) - done) / 60:.1f} to go" if done else ""
-        print(
-            f"{setting} {done + 1}/{len(jobs)}: {name}, round {turn + 1} of {rounds} "
-            f"({passed / 60:.1f} minutes gone{left})",
-            flush=True,
-        )
-        measurement = measured(benchmark.name, name, setting, batch, chosen.steps)
-        record["measured"][name].append(measurement)
+    jobs = rounds * benchmark.names
+    with counting(setting, len(jobs)) as progress:
+        for done, name in enumerate(jobs, start=1):
+            measurement = measured(benchmark.name, name, setting, batch, chosen.steps)
+            record["measured"][name].append(measurement)
+            progress(done)
     return record
 
 

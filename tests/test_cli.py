@@ -148,6 +148,7 @@ def test_evaluate_takes_both_statistics_and_the_draws_that_are_asked_for(tmp_pat
     told = done("evaluate", folder, "--data-root", root)
     assert "recorded run" not in told
     run = load_run(folder, data_root=root)
+    assert len(scoring.scored_images(run, "train", root)) == 60  # with those held out
     images = scoring.scored_images(run, "test", root)
     for of_batches in (False, True):
         mean = scoring.score(run, images, "", num_draws=3, of_batches=of_batches).mean()

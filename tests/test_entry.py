@@ -55,10 +55,12 @@ def test_a_small_figure_keeps_its_digits(own: Path) -> None:
 
 
 def test_no_recorded_run_is_below_its_floor() -> None:
+    before = torch.get_rng_state()
     for run in ledger.runs().values():
         if run.has_likelihood:
             autoregressive = run.fresh_model.autoregressive
             enter.check_floor(run.config, run.score, autoregressive=autoregressive)
+    assert torch.equal(torch.get_rng_state(), before)  # a question draws nothing
 
 
 @pytest.mark.slow

@@ -283,11 +283,11 @@ def test_mixture_draws_what_lies_outside_at_the_ends() -> None:
 
 
 def test_a_mixture_begins_spread_out_and_cools() -> None:
-    """Each of two means has all three scales; a temperature multiplies them."""
-    output = Mixture(256, num_components=2, num_scales=3)
+    """Each of two means has all eight scales, the most there are; a temperature multiplies them."""
+    output = Mixture(256, num_components=2, num_scales=8)
     _, means, log_scales = output._parts(torch.zeros(1, output.size))
-    assert means.tolist() == [[0.25] * 3 + [0.75] * 3]
-    assert log_scales.tolist() == [[-1.5, -2.5, -3.5] * 2]
+    assert means.tolist() == [[0.25] * 8 + [0.75] * 8]
+    assert log_scales.tolist() == [[-1.5 - scale for scale in range(8)] * 2]
     drawn = Mixture(256, 1, 1).draw(torch.zeros(20_000, 3), generator(), 0.5).double()
     assert drawn.std().item() == pytest.approx(128 * log_scales[0, 0].exp().item(), rel=0.02)
 

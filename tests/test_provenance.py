@@ -90,9 +90,10 @@ def test_the_commit_of_other_code_is_not_noted(checkout: Path, monkeypatch) -> N
 
 @pytest.mark.usefixtures("checkout")
 def test_uncommitted_changes_to_the_code_are_noted(monkeypatch) -> None:
-    said = {"rev-parse": "abc", "status": ""}
-    monkeypatch.setattr(provenance, "_git", lambda _, what, *__: said[what])
+    status = ("status", "--porcelain", "--", "nvp", "examples")
+    said = {("rev-parse", "HEAD"): "abc", status: ""}
+    monkeypatch.setattr(provenance, "_git", lambda _, *what: said[what])
     assert provenance.code_commit() == "abc"
-    said["status"] = " M nvp/files.py"
+    said[status] = " M nvp/files.py"
     assert current_leg(torch.device("cpu")).commit == "abc+"
     assert short("0123456789abcd+") == "012345678+"

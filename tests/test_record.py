@@ -37,6 +37,7 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert (entry.state, entry.steps, entry.images, entry.seed) == ("finished", 2, 16, 0)
     assert entry.minutes == pytest.approx(run.training.header.minutes, abs=1e-6)
     assert scoring.in_float64(run).dtype is torch.float64
+    assert scoring.probe_images((3, 4, 7)).shape == (50, 3, 4, 7)
     assert (entry.data.train_images, entry.data.test_images) == (60, 30)
     assert entry.trained_on == len(run.training.data.images) < 60
     assert entry.data.test_sha256 == load("tiny", "test", root=trained / "data").checksum
@@ -73,6 +74,9 @@ def test_weights_that_rounding_would_hurt_stay_in_float32(
     assert run.score == run.record.scores.before_rounding
     checks = verify.verify(quick=True, root=tmp_path)
     assert states(checks) == {"weights": "agrees", "probe": "agrees"}
+    # A change for the better is one, too.
+    worse, images = torch.full((30,), 99.0), load("tiny", "test", root=trained / "data").images
+    assert enter.round_weights(load_run(run.folder), images, worse) is worse
 
 
 @pytest.mark.parametrize(("bytes_each", "how"), [(1, "in half precision"), (2, "in float32")])
@@ -173,6 +177,7 @@ def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: Path) -
     assert (entry.steps, entry.chosen_step) == (3, 2)
     assert entry.data.train_images == entry.trained_on == 60
     assert entry.scores.first_more_draws.bits_per_dim == entry.scores.first.bits_per_dim
+    assert entry.scores.first_batch_statistics == entry.scores.first
     images = load("tiny-binary", "test", root=pixelrnn / "data").images
     nats = -run.load_model().log_prob(images).double()
     mean, error = run.nats

@@ -8,7 +8,6 @@ import argparse
 import io
 import signal
 import sys
-import time
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from nvp.errors import NVPError
 from nvp.files import locked
 from nvp.ledger.scoring import scored_images
 from nvp.likelihood import evaluate
+from nvp.progress import counting
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
@@ -93,30 +93,25 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
     missing = sorted((job for job in variants if job not in rows), key=lambda job: job[1])
     print(f"{len(rows)} of {len(variants)} runs are in {output}", flush=True)
     machine = current_leg(torch.device("cpu"))  # and the commit, as the processes begin with it
-    started = time.perf_counter()
     futures = {pool.submit(run, ablation, machine, variants[job], job[1]): job for job in missing}
     status = 0
-    for done, future in enumerate(as_completed(futures), start=1):
-        name, seed = futures[future]
-        gone = (time.perf_counter() - started) / 60
-        left = gone / done * (len(missing) - done)
-        try:
-            row = future.result()
-        except BrokenExecutor:
-            raise
-        except Exception as error:  # whatever it is, the other runs are kept
-            status = 1
-            kind = "" if isinstance(error, NVPError) else f"{type(error).__name__}: "
-            result = f"failed: {kind}{error}"
-        else:
-            rows[name, seed] = row
-            write_rows([rows[job] for job in variants if job in rows], output)
-            result = f"{row.test:.3f} bits/dim, {row.seconds:.0f} s of steps"
-        print(
-            f"{done}/{len(missing)} {name}, seed {seed}: {result}; "
-            f"{gone:.1f} minutes gone, about {left:.1f} to go",
-            flush=True,
-        )
+    with counting("ablation", len(missing)) as progress:
+        for done, future in enumerate(as_completed(futures), start=1):
+            name, seed = futures[future]
+            try:
+                row = future.result()
+            except BrokenExecutor:
+                raise
+            except Exception as error:  # whatever it is, the other runs are kept
+                status = 1
+                kind = "" if isinstance(error, NVPError) else f"{type(error).__name__}: "
+                result = f"failed: {kind}{error}"
+            else:
+                rows[name, seed] = row
+                write_rows([rows[job] for job in variants if job in rows], output)
+                result = f"{row.test:.3f} bits/dim, {row.seconds:.0f} s of steps"
+            print(f"{name}, seed {seed}: {result}", flush=True)
+            progress(done)
     return status
 
 

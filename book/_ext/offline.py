@@ -6,15 +6,15 @@ sphinx-thebe, which Jupyter Book always loads, are left out. The search shows no
 pages that come from a disk, since it would fetch them.
 """
 
-import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.util.fileutil import copy_asset
 
-# tex-svg.js carries its own glyphs; the extensions are what it fetches by need, beside itself.
-MATHJAX = ("LICENSE", "es5/tex-svg.js", "es5/input/tex/extensions")
+# What goes where. tex-svg.js carries its own glyphs, and fetches the extensions by need.
+MATHJAX = {"LICENSE": "", "es5/tex-svg.js": "", "es5/input/tex/extensions": "input/tex/extensions"}
 SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
 # Settings that ask for parts of MathJax that are not copied: it would wait for them for ever.
 MENU = 'try { localStorage.removeItem("MathJax-Menu-Settings"); } catch {}'
@@ -25,14 +25,8 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     package = Path(str(files("mathjax"))) / "static" / "mathjax"
-    for name in MATHJAX:
-        source = package / name
-        target = Path(app.outdir, "mathjax", name.removeprefix("es5/"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copy(source, target)
+    for name, folder in MATHJAX.items():
+        copy_asset(package / name, Path(app.outdir, "mathjax", folder))
 
 
 def leave_out_thebe(

@@ -5,7 +5,6 @@ in results/baselines.csv.
 """
 
 import argparse
-import csv
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from nvp.data import EMBEDDED, MissingData, load
 from nvp.files import write_text
 from nvp.likelihood import Score, summarise
 from nvp.paths import results_root
+from nvp_book.ablation import trials
 
 # In how many steps a neighbour is seen. With a single step the neighbours say nothing.
 STEPS = {"one histogram": 1, "two neighbours": 16}
@@ -58,10 +58,9 @@ def score(train: Tensor, test: Tensor) -> dict[str, Score]:
 def recorded() -> dict[str, dict[str, Score]]:
     """The recorded figures on whole test sets: data set -> baseline -> score."""
     found: dict[str, dict[str, Score]] = {}
-    with (results_root() / "baselines.csv").open() as file:
-        for row in csv.DictReader(file):
-            figures = float(row["bits_per_dim"]), float(row["standard_error"]), int(row["images"])
-            found.setdefault(row["data"], {})[row["model"]] = Score(*figures, num_draws=1)
+    for row in trials("baselines.csv"):
+        figures = float(row["bits_per_dim"]), float(row["standard_error"]), int(row["images"])
+        found.setdefault(row["data"], {})[row["model"]] = Score(*figures, num_draws=1)
     return found
 
 

@@ -246,7 +246,7 @@ def record_text(record: Record) -> str:
 
     def shorter(digits: str) -> float:
         value = float(digits)
-        return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")
+        return round(value, 6) if value >= 1e-3 else float(f"{value:.6g}")
 
     text = json.dumps(record.model_dump(mode="json", by_alias=True))
     return json.dumps(json.loads(text, parse_float=shorter), indent=2) + "\n"

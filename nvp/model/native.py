@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from nvp.errors import NVPError
+from nvp.files import write
 
 logger = logging.getLogger(__name__)
 
@@ -144,15 +145,13 @@ def _library(source: Path, command: list[str]) -> Path:
 
 def _compile(command: list[str], library: Path) -> None:
     """Write `library` atomically: loading one that was cut short would crash without a message."""
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # there may be no locks
+    with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / library.name
         done = subprocess.run([*command, "-o", f"{part}"], capture_output=True, check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             raise OSError(said or f"{command[0]} ended with {done.returncode}")
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(library)
+        write(library, part.read_bytes())
 
 
 @contextlib.contextmanager

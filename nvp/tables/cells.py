@@ -94,8 +94,7 @@ def score_cell(run: Run, score: Score | None = None, *, unit: bool = False) -> s
         return NO_LIKELIHOOD
     score = score or run.score
     if run.is_binary:
-        mean, error = score.nats(run.config.model.image_shape)
-        return f"{mean:.2f} ± {error:.2f}" + " nats" * unit
+        return score.cells(run.config.model.image_shape)[1] + " nats" * unit
     return f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}"
 
 

@@ -117,8 +117,8 @@ def test_subfolders_may_be_splits(train: str, validation: str, test: str, tmp_pa
 def test_a_folder_in_a_split_that_is_no_class(tmp_path: Path) -> None:
     for place in ("bare/train/images", "bare/test/images"):
         photographs(tmp_path / place, 5)
-    for place in ("photos/train/cat", "photos/train/dog", "photos/test/images"):
-        photographs(tmp_path / place, 5)
+    for place in ("train/cat", "train/dog", "val/images", "test/images"):
+        photographs(tmp_path / "photos" / place, 5)
     assert "num_classes" not in imported(tmp_path / "bare").summary()
     told = imported(tmp_path / "photos", replace=True).summary()
     assert "no training image has the class images: is that folder a class?" in told

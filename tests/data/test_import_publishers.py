@@ -321,8 +321,8 @@ def test_parquet_files_of_a_data_hub(name: str, tmp_path: Path) -> None:
     originals = [pixels(6, 6, seed) for seed in range(20)]
     images = [encoded(image) for image in originals]
     for split, number, held, labels in (
-        ("train", 0, images[:8], [0, 1] * 4),
-        ("train", 1, images[8:16], [1, 1] * 4),
+        ("train", 0, images[:10], [0, 1] * 5),
+        ("train", 1, images[10:16], [1, 1] * 3),
         ("test", 0, images[16:], [0] * 4),
     ):
         parquet(tmp_path / f"hub/{name.format(split, number)}.parquet", held, labels)
