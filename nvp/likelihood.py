@@ -91,7 +91,7 @@ def _check_batches(images: Examples, batch_size: int) -> None:
     if not hasattr(images, "to"):  # an array of NumPy, or a pair
         raise NVPError(
             "images must be a torch.Tensor or, for a conditional model, nvp.model.labels.Labelled, "
-            f"got {type(images).__name__}"
+            f"got {type(images).__name__}: make one by torch.from_numpy, or pass its .images"
         )
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)

@@ -29,7 +29,7 @@ def test_a_word_means_what_the_name_of_an_option_means() -> None:
         (SqueezeOrder, lambda word: squeeze(x, word)),
         (SqueezeOrder, lambda word: unsqueeze(x, word)),
         (NormScope, lambda w: CouplingBatchNorm(4, w, **settings)(x, b)[0]),
-        (AffineOrder, lambda w: ChannelCoupling(Half.FIRST, net, scale_init=1.0, order=w)(x)[0]),
+        (AffineOrder, lambda w: ChannelCoupling(Half.FIRST, net, scale_init=1, order=w)(x)[0]),
     ):
         assert all(torch.equal(use(word), use(str(word))) for word in words)
         with pytest.raises(ValueError, match=f"'other' is not a valid {words.__name__}"):

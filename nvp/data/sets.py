@@ -132,9 +132,9 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
                 return read_npy(folder, split)
         raise MissingData(
             f"no data set {str(name)!r}: use one of `nvp data list`, or a folder that holds "
-            f"train_images.npy and test_images.npy, as a path or by its name under {under}"
-            f"{', which does not exist' * (not under.is_dir())}; `nvp data import FOLDER NAME "
-            "--size 32` makes one of your own images"
+            "train_images.npy and test_images.npy, as a path or by its name under --data-root "
+            f"{under}{', which does not exist' * (not under.is_dir())}; `nvp data import "
+            "FOLDER NAME --size 32` makes one of your own images"
         )
     if named.imported and is_npy_folder(under / name):  # it goes before what was downloaded
         return read_npy(under / name, split)

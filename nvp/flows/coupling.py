@@ -51,7 +51,7 @@ class AffineCoupling(Bijection):
         super().__init__()
         self.kept = kept
         self.net = net
-        self.scale = nn.Parameter(torch.full((scale_channels, 1, 1), scale_init))
+        self.scale = nn.Parameter(torch.full((scale_channels, 1, 1), float(scale_init)))
         self.order = AffineOrder(order)
         self.norm = norm
 

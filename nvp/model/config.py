@@ -21,6 +21,7 @@ Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
 class Section(BaseModel):
     """The base of configurations and records: refuses unknown keys, and `true` for a number.
 
+    A text may stand for a member of an enum; mypy then needs `plugins = ["pydantic.mypy"]`.
     An instance cannot be changed. In Python a wrong value raises pydantic's ValidationError, a
     ValueError. In a file it is an `NVPError`, which names the key.
     """

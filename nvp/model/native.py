@@ -47,7 +47,7 @@ def wanted() -> bool:
     """Whether operators may be used: not within transforms of `torch.func`, such as `jacrev`.
 
     The variable NVP_PLAIN=1 says no to all of them. It is there to compare, to debug, and for what
-    the operators lack: second derivatives and `torch.export`.
+    the operators lack: second derivatives, `torch.export`, and `torch.compile` without warnings.
     """
     plain = os.environ.get("NVP_PLAIN", "") == "1"
     return not (plain or torch._C._are_functorch_transforms_active())
