@@ -174,9 +174,9 @@ assert ahead > 0
 # (As in chapter {ref}`results`, the paper's parameters are our count, and test images were scored between extensions
 # of our runs.) In table 5 a network that sees more of the context scores better. On held-out images ours had this
 # order, too, after about as many images as our Row LSTM saw in all.
-# The PixelCNN then went on to five times as many. It ended 0.06 bits/dim ahead of the Row LSTM, and less than 0.01
-# ahead of the Diagonal BiLSTM, which saw a quarter as many. Depth, skip connections and unmasked parameters differ,
-# too, and there is one seed of each.
+# The PixelCNN then went on to more than five times as many. It ended 0.06 bits/dim ahead of the Row LSTM, and less than
+# 0.01 ahead of the Diagonal BiLSTM, which saw a quarter as many. Depth, skip connections and unmasked parameters
+# differ, too, and there is one seed of each.
 
 
 # %% tags=["remove-cell"]
