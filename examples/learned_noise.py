@@ -18,8 +18,8 @@ from nvp.flows.config import RealNVPConfig
 from nvp.flows.coupling import CheckerboardCoupling
 from nvp.flows.masks import Parity
 from nvp.flows.realnvp import RealNVP
-from nvp.ledger import runs
 from nvp.model.dequantisation import dequantise, inverse_logit, logit, uniform_noise
+from nvp.runs.load import load_run
 
 
 class LearnedNoiseConfig(RealNVPConfig):
@@ -78,14 +78,20 @@ class LearnedNoiseRealNVP(RealNVP):
 
     def initialise(self, images: Tensor) -> None:
         if self.start is not None:
-            recorded = runs()[self.start].load_model()
-            self.load_state_dict(recorded.state_dict(), strict=False)
+            self.load_state_dict(load_run(self.start).model.state_dict(), strict=False)
 
-    def _logits(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """x for one set of noise u ~ q(u | v), and log|dx/dx~| - log q(u | v), (N,), nats."""
+    def draw_noise(
+        self, images: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """u ~ q(u | v), of the shape of the images v, and -log q(u | v), (N,), nats."""
         e = uniform_noise(images.shape, generator, self.dtype).to(self.device)
         wide, widened = logit(e.clamp(min=2**-25), alpha=0, slope=1)  # e = 0 would be at -infinity
         bent, log_det = self.noise(wide, self.features(images.to(self.dtype) / 127.5 - 1))
         u, narrowed = inverse_logit(bent, alpha=0, slope=1)
-        x, change = self.logit(dequantise(images, u))
-        return x, change + log_det + sum_over_image(widened + narrowed)
+        return u, log_det + sum_over_image(widened + narrowed)
+
+    def _logits(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """x for one set of noise u, and log|dx/dx~| - log q(u | v), (N,), nats."""
+        u, log_volume = self.draw_noise(images, generator)
+        x, log_det = self.logit(dequantise(images, u))
+        return x, log_det + log_volume

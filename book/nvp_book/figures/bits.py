@@ -1,6 +1,7 @@
 """Pictures of the way from integers to bits: pixels, noise, logits, and the floor (section 4.1)."""
 
 import math
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,6 +52,15 @@ def plot_logits(margin: float) -> None:
     axes[0].set(xlabel="pixel, scaled to [0, 1)", ylabel="x")
     axes[1].set(xlabel="pixel, scaled to [0, 1)", ylabel="log-derivative (nats)")
     axes[0].legend()
+
+
+def plot_noise(noise: Mapping[str, Tensor]) -> None:
+    """The density of noise in [0, 1) at pixels of each kind."""
+    _, ax = plt.subplots(figsize=(WIDTH, 2.5))
+    for (level, u), colour in zip(noise.items(), (INK, GREY, BLUE), strict=True):
+        ax.stairs(*np.histogram(u, 40, (0, 1), density=True), color=colour, label=level, lw=1.5)
+    ax.set(xlabel="noise u", ylabel="density")
+    ax.legend(**ABOVE)
 
 
 def plot_uniform_and_gaussian() -> None:
