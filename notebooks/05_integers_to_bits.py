@@ -522,7 +522,7 @@ figures.show_text(
 # %% [markdown]
 # The next figure shows the noise that it learned.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of `mnist-learned-noise`, by the level of the pixel, in 64 test images of MNIST. Uniform noise has the density 1.", "name": "fig-learned-noise"}, "image": {"alt": "Densities between 0 and 1. That of black pixels is a hill around one third, those of grey and of white pixels are almost flat."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of `mnist-learned-noise`, by the level of the pixel, in 64 test images of MNIST. Uniform noise has the density 1.", "name": "fig-learned-noise"}, "image": {"alt": "Densities between 0 and 1. That of black pixels is a hill with its top near one quarter, those of grey and of white pixels are almost flat."}}
 model = learned.load_model()
 digits = sheet_images(learned.files.real, 28)[:, :1]
 generator.manual_seed(0)
@@ -549,8 +549,8 @@ saved = [
 assert saved[0] > saved[1] > 0
 
 # %% [markdown]
-# Black pixels are the most certain ones. Their noise is now a hill, which a Gaussian can meet. At grey pixels the noise
-# stays nearly flat. Eight sets save less than before.
+# At black pixels the noise is now a hill, which a Gaussian can meet. At grey pixels it stays nearly flat. Eight sets save
+# less than before.
 #
 # ## Summary
 #
