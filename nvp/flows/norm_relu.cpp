@@ -21,44 +21,21 @@
 namespace {
 
 using BFloat = at::vec::Vectorized<at::BFloat16>;
-using Float = at::vec::Vectorized<float>;
+using Pair = at::vec::VectorizedN<float, 2>;
 using Channels = std::vector<float>;  // a number for each channel
 
 constexpr int64_t CHUNK = 512;
-constexpr int64_t LANES = Float::size();
-constexpr int64_t WIDE = 2 * LANES;  // channels that go together: one vector of bfloat16
-
-struct Pair {
-  Float a, b;
-};
-
-inline Pair operator+(const Pair& x, const Pair& y) { return {x.a + y.a, x.b + y.b}; }
-inline Pair operator-(const Pair& x, const Pair& y) { return {x.a - y.a, x.b - y.b}; }
-inline Pair fmadd(const Pair& x, const Pair& y, const Pair& z) {
-  return {at::vec::fmadd(x.a, y.a, z.a), at::vec::fmadd(x.b, y.b, z.b)};
-}
+constexpr int64_t WIDE = Pair::size();  // channels that go together: one vector of bfloat16
 
 // The first n of WIDE numbers; what lies behind them is neither read nor written.
 inline Pair load(const at::BFloat16* from, int64_t n) {
-  auto [a, b] =
-      at::vec::convert_bfloat16_float(n == WIDE ? BFloat::loadu(from) : BFloat::loadu(from, n));
-  return {a, b};
-}
-
-inline Pair load(const float* from, int64_t n) {
-  if (n == WIDE) return {Float::loadu(from), Float::loadu(from + LANES)};
-  return {Float::loadu(from, std::min(n, LANES)),
-          n > LANES ? Float::loadu(from + LANES, n - LANES) : Float(0)};
+  return at::vec::convert<float, 2, at::BFloat16, 1>(n == WIDE ? BFloat::loadu(from)
+                                                               : BFloat::loadu(from, n));
 }
 
 inline void store(at::BFloat16* to, const Pair& x, int64_t n) {
-  const BFloat rounded = at::vec::convert_float_bfloat16(x.a, x.b);
+  const BFloat rounded = at::vec::convert<at::BFloat16, 1, float, 2>(x);
   n == WIDE ? rounded.store(to) : rounded.store(to, static_cast<int>(n));
-}
-
-inline void store(float* to, const Pair& x, int64_t n) {
-  x.a.store(to, static_cast<int>(std::min(n, LANES)));
-  if (n > LANES) x.b.store(to + LANES, static_cast<int>(n - LANES));
 }
 
 // Calls body(chunk, first row, last row, first channel, number of channels), over the threads.
@@ -78,11 +55,11 @@ std::vector<double> two_means(int64_t rows, int64_t channels, const Terms& terms
   const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
   std::vector<float> sums(chunks * 2 * channels);
   for_blocks(rows, channels, [&](int64_t chunk, int64_t row, int64_t last, int64_t c, int64_t n) {
-    Pair first{Float(0), Float(0)}, second = first;
+    Pair first(0), second(0);
     const auto add = terms(c, n);
     for (; row < last; ++row) add(row, first, second);
-    store(&sums[chunk * 2 * channels + c], first, n);
-    store(&sums[(chunk * 2 + 1) * channels + c], second, n);
+    first.store(&sums[chunk * 2 * channels + c], n);
+    second.store(&sums[(chunk * 2 + 1) * channels + c], n);
   });
   std::vector<double> means(2 * channels, 0.0);
   for (size_t i = 0; i < sums.size(); ++i) means[i % means.size()] += sums[i] / rows;
@@ -124,11 +101,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x, cons
   }
   const Affine norm(beta.const_data_ptr<float>(), means, variances, channels, epsilon);
   for_blocks(rows, channels, [&](int64_t, int64_t row, int64_t last, int64_t c, int64_t n) {
-    const Pair scale = load(&norm.scale[c], n), offset = load(&norm.offset[c], n);
+    const Pair scale = Pair::loadu(&norm.scale[c], n), offset = Pair::loadu(&norm.offset[c], n);
     for (; row < last; ++row) {
       const Pair y = fmadd(load(in + row * channels + c, n), scale, offset);
-      store(out + row * channels + c,
-            {at::vec::maximum(y.a, Float(0)), at::vec::maximum(y.b, Float(0))}, n);
+      store(out + row * channels + c, maximum(y, Pair(0)), n);
     }
   });
   return {y, mean, variance};
@@ -151,14 +127,13 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad,
   const Affine norm(beta.const_data_ptr<float>(), means, variance.const_data_ptr<float>(), channels,
                     epsilon);
   const auto through = [&](int64_t c, int64_t n) {
-    return [=, scale = load(&norm.scale[c], n), offset = load(&norm.offset[c], n)](
-               int64_t row, const Pair& v) -> Pair {
-      const Pair g = load(above + row * channels + c, n), y = fmadd(v, scale, offset);
-      return {(y.a > Float(0)) & g.a, (y.b > Float(0)) & g.b};
+    return [=, scale = Pair::loadu(&norm.scale[c], n), offset = Pair::loadu(&norm.offset[c], n)](
+               int64_t row, const Pair& v) {
+      return (fmadd(v, scale, offset) > Pair(0)) & load(above + row * channels + c, n);
     };
   };
   const auto sums = two_means(rows, channels, [&](int64_t c, int64_t n) {
-    return [=, open = through(c, n), centre = load(means + c, n)](int64_t row, Pair& first,
+    return [=, open = through(c, n), centre = Pair::loadu(means + c, n)](int64_t row, Pair& first,
                                                                   Pair& second) {
       const Pair v = load(in + row * channels + c, n), g = open(row, v);
       first = first + g;
@@ -173,7 +148,8 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad,
     constant[c] = static_cast<float>(-k * sums[c] - slope[c] * means[c]);
   }
   for_blocks(rows, channels, [&](int64_t, int64_t row, int64_t last, int64_t c, int64_t n) {
-    const Pair scale = load(&norm.scale[c], n), a = load(&slope[c], n), b = load(&constant[c], n);
+    const Pair scale = Pair::loadu(&norm.scale[c], n);
+    const Pair a = Pair::loadu(&slope[c], n), b = Pair::loadu(&constant[c], n);
     const auto open = through(c, n);
     for (; row < last; ++row) {
       const Pair v = load(in + row * channels + c, n), g = open(row, v);
