@@ -37,7 +37,7 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert (entry.state, entry.steps, entry.images, entry.seed) == ("finished", 2, 16, 0)
     assert entry.minutes == pytest.approx(run.training.header.minutes, abs=1e-6)
     assert scoring.in_float64(run).dtype is torch.float64
-    assert scoring.probe_images((3, 4, 7)).shape == (50, 3, 4, 7)
+    assert scoring.probe_images((3, 4, 7)).shape == (scoring.PROBE_IMAGES, 3, 4, 7)
     assert (entry.data.train_images, entry.data.test_images) == (60, 30)
     assert entry.trained_on == len(run.training.data.images) < 60
     assert entry.data.test_sha256 == load("tiny", "test", root=trained / "data").checksum

@@ -44,6 +44,7 @@ def test_verify_agrees_with_an_honest_ledger_as_far_as_data_are_here(
         ("scores.test.bits_per_dim", -0.0021, "test"),
         ("scores.test.standard_error", 0.0021, "test"),
         ("scores.probe.bits_per_dim", 0.00011, "probe"),
+        ("scores.probe.num_images", -5, "probe"),
     ],
 )
 def test_verify_notices_an_altered_figure(path, shift, what, own: Path, trained: Path) -> None:

@@ -22,7 +22,7 @@ from nvp.training.distributed import shared
 # Largest accepted change of a test score, by rounding the weights or by scoring again.
 TOLERANCE = 0.002  # bits/dim
 BINARY_TOLERANCE = 0.01  # nats an image, for images of two levels
-PROBE_IMAGES = 50
+PROBE_IMAGES = 10
 
 
 def tolerance(config: RunConfig) -> float:
@@ -68,15 +68,17 @@ def score(
         return score_images(model, images, num_draws=num_draws, batch_size=size, progress=progress)
 
 
-def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor:
-    """The first embedded test images, (50, C, H, W) uint8, for a model of any shape and levels.
+def probe_images(
+    image_shape: tuple[int, int, int], levels: int = 256, number: int = PROBE_IMAGES
+) -> Tensor:
+    """The first embedded test images, (number, C, H, W) uint8, for any shape and levels.
 
     For sides other than 28, rows and columns are repeated or skipped, i -> floor(28 i / side). The
     one channel is copied. For two levels the images are the binarised ones, else pixels become
     floor(pixel levels / 256). They are a fixed input: their likelihood says nothing about a model.
     """
     channels, height, width = image_shape
-    images = load(EMBEDDED if levels > 2 else EMBEDDED_BINARY, "test", limit=PROBE_IMAGES).images
+    images = load(EMBEDDED if levels > 2 else EMBEDDED_BINARY, "test", limit=number).images
     if levels > 2:
         images = (images.int() * levels // 256).byte()
     side = images.shape[-1]
@@ -84,27 +86,27 @@ def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor
     return images[:, :, rows][:, :, :, columns].repeat(1, channels, 1, 1)
 
 
-def probe_labels(num_classes: int) -> Tensor:
-    """The classes of the probe images, (50,), modulo how many a conditional model has."""
-    labels = load(EMBEDDED, "test", limit=PROBE_IMAGES).labels
+def probe_labels(num_classes: int, number: int = PROBE_IMAGES) -> Tensor:
+    """The classes of the probe images, (number,), modulo how many a conditional model has."""
+    labels = load(EMBEDDED, "test", limit=number).labels
     assert labels is not None
     return labels % num_classes
 
 
-def score_probe(run: TrainedRun) -> Tensor:
-    """Bits/dim of the probe images, (50,), in float64, on which machines agree to many digits."""
+def score_probe(run: TrainedRun, number: int = PROBE_IMAGES) -> Tensor:
+    """Bits/dim of the probe images, (number,), in float64: machines agree to many digits."""
     model = in_float64(run)
-    images, classes = probe_images(model.image_shape, model.levels), model.num_classes
-    probe: Examples = Labelled(images, probe_labels(classes)) if classes else images
-    return score_images(model, probe, batch_size=50)
+    images, classes = probe_images(model.image_shape, model.levels, number), model.num_classes
+    probe: Examples = Labelled(images, probe_labels(classes, number)) if classes else images
+    return score_images(model, probe, batch_size=number)
 
 
-def describe_draw(run: TrainedRun) -> RecordedDraw:
+def describe_draw(run: TrainedRun, number: int = PROBE_IMAGES) -> RecordedDraw:
     """Mean and standard deviation of the levels of images that a run draws from fixed noise.
 
     In float64, as `score_probe`: the fingerprint of a model that has no likelihood.
     """
-    levels = draw(in_float64(run), PROBE_IMAGES).double()
+    levels = draw(in_float64(run), number).double()
     return RecordedDraw(
         mean=levels.mean().item(), standard_deviation=levels.std().item(), num_images=len(levels)
     )

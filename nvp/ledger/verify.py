@@ -76,9 +76,9 @@ def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> Iterat
     yield _answer(run, "weights, SHA-256", noted[:12], found[:12], found == noted)
     trained = load_run(run.folder, device=device, trust=True)
     if entry.draw is not None:
-        yield _compare_draws(run, entry.draw, describe_draw(trained))
+        yield _compare_draws(run, entry.draw, describe_draw(trained, entry.draw.num_images))
     else:
-        probe = summarise(score_probe(trained))
+        probe = summarise(score_probe(trained, run.scores.probe.num_images))
         yield _compare(run, "probe images", run.scores.probe, probe, PROBE_TOLERANCE)
     if not quick:
         yield _check_samples(run, trained)
