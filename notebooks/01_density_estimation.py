@@ -342,8 +342,8 @@ def flow_loss(x):
 
 
 # %% [markdown]
-# The folded cell defines the models and trains them on two half moons. {ref}`change-of-variables` derives the loss of
-# the flow, and {ref}`coupling-layers` builds the flow itself.
+# The folded cell defines the models and trains them on two half moons. It takes the flow from the package: eight
+# couplings. {ref}`change-of-variables` derives its loss, and {ref}`coupling-layers` builds such a flow in the page.
 
 # %% tags=["hide-input"]
 points = ToyData.MOONS.sample(20_000, seed=1)

@@ -224,6 +224,9 @@ assert torch.allclose(log_det[0], matrix.slogdet().logabsdet)
 # ```{literalinclude} ../nvp/flows/coupling.py
 # :pyobject: AffineCoupling
 # ```
+# ```{literalinclude} ../nvp/flows/coupling.py
+# :pyobject: CheckerboardCoupling
+# ```
 # ````
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Equation 6, by automatic differentiation: Jacobians of couplings, each on its own scale; positive red, negative blue, zero white. Left: a vector with $d = 4$ of $D = 8$. Middle: a checkerboard on 4 × 4 pixels, numbered row by row. Right: the same matrix, kept pixels first.", "name": "fig-jacobians"}, "image": {"alt": "Three matrices. The left and the right one are lower triangular: an identity block, zeros to its right, a full block below it, and a diagonal block. The middle one has the same entries as the right one, scattered in a woven pattern."}}

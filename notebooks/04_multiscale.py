@@ -177,8 +177,8 @@ plt.show()
 
 # %% [markdown]
 # Why a second mask? It must be "not redundant" with the checkerboard, says the paper. In the block of 1, 2, 3 and 4 the
-# checkerboard separates {2, 3} from {1, 4}, and the channel-wise mask {1, 2} from {3, 4}. So a single channel-wise
-# coupling can condition 4 on 1. A single checkerboard coupling cannot.
+# checkerboard separates {2, 3} from {1, 4}. The channel-wise mask separates {1, 2} from {3, 4}. So a single
+# channel-wise coupling can condition 4 on 1. A single checkerboard coupling cannot.
 #
 # ## Factoring out
 #
@@ -362,6 +362,10 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # :pyobject: channel_mask
 # ```
 #
+# ```{literalinclude} ../nvp/flows/coupling.py
+# :pyobject: ChannelCoupling
+# ```
+#
 # ```{literalinclude} ../nvp/flows/squeeze.py
 # :pyobject: squeeze
 # ```
@@ -380,7 +384,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # of the recorded run on Fashion-MNIST. The flow sees black as about −2.9 and white as about 2.9
 # ({ref}`integers-to-bits`).
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see (gaps are mid-grey), their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale. Below: after all three checkerboard couplings, and squeezed to four channels. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel grey; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see (gaps are mid-grey), their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale. Below: after all three checkerboard couplings, 28 × 28, and squeezed to four channels of 14 × 14. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves, two channels each.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel grey; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)

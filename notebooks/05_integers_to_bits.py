@@ -522,7 +522,7 @@ figures.show_text(
 # %% [markdown]
 # The next figure shows the noise that it learned.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of `mnist-learned-noise`, by the level of the pixel, in 64 test images of MNIST. Uniform noise has the density 1.", "name": "fig-learned-noise"}, "image": {"alt": "Densities between 0 and 1. That of black pixels is a hill with its top near one quarter, those of grey and of white pixels are almost flat."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of `mnist-learned-noise`, by the level of the pixel, in 64 test images of MNIST. Uniform noise has the density 1.", "name": "fig-learned-noise"}, "image": {"alt": "Three densities over the noise, from 0 to 1. That of black pixels is a hill with its top, nearly 3, near one quarter. That of grey pixels is almost flat, and that of white pixels a low, broad hump."}}
 model = learned.load_model()
 digits = sheet_images(learned.files.real, 28)[:, :1]
 generator.manual_seed(0)

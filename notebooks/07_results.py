@@ -195,7 +195,7 @@ assert len(narrow.extended_at) == 5
 
 # %% [markdown]
 # The last run goes on from `mnist-small-margin` (chapter {ref}`integers-to-bits`). The two runs of the table on a data
-# set differ in steps and in the version of Muon, too (appendix {ref}`training-them`), and on MNIST in precision.
+# set differ in steps and in the version of Muon, too (appendix {ref}`training-them`). On MNIST they differ in precision.
 # Appendix {ref}`when-it-diverges` compares margins alone. `mnist-small-margin` was extended five times, with test
 # images scored in between.
 #
@@ -204,8 +204,8 @@ assert len(narrow.extended_at) == 5
 # an hour on one core, `fashion-mnist` is ahead of the first. `fashion-mnist-small-margin`, after more steps, is ahead
 # of both.
 #
-# Read every such score with four conditions: the images, the kind of score (exact or a bound: chapter
-# {ref}`integers-to-bits`), what the model is conditioned on, and the cost.
+# Read every such score with four conditions: the images, the kind of score, what the model is conditioned on, and the
+# cost. The kind is exact or a bound (chapter {ref}`integers-to-bits`).
 #
 # ## Learning curves
 #

@@ -290,7 +290,7 @@ plt.show()
 
 # %% [markdown]
 # At every scale the latents of all images together look Gaussian. At the first and the third the lengths of single
-# images' latents vary more than under the prior; at the second the excess may be chance.
+# images' latents vary more than under the prior. At the second the excess may be chance.
 #
 # ### What survives
 #
@@ -371,8 +371,8 @@ for name in ("25%", "12.5%", "6.25%"):
 # %% [markdown]
 # The two finer scales, three quarters of all latents, decide the details of textures, edges and small parts. The
 # coarsest quarter holds which garment it is, where its parts are, and how rough it is. Appendix D concludes that the
-# semantics of the latent space are "more on a graphic level rather than higher level concept", probably since the
-# networks are convolutional. Our pictures agree: the layout of light and dark survives.
+# semantics of the latent space are "more on a graphic level rather than higher level concept". It suspects the
+# convolutions. Our pictures agree: the layout of light and dark survives.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (An experiment of the authors' code; appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Five rows of six images. With fewer latents kept they become smooth and dark; shoes stay shoes, and trousers lose the gap between their legs. In the last row all are the same dim pullover."}}
 pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})

@@ -43,7 +43,7 @@ figures.use_style()
 # %% [markdown]
 # ## The layer
 #
-# What replaces the memory? Three masked convolutions do: a 1 × 1 makes the wide map narrow, a 3 × 3
+# What replaces the memory? Three masked convolutions do. A 1 × 1 makes the wide map narrow, a 3 × 3
 # looks around, and a 1 × 1 widens it again. A ReLU stands *before* each, as in
 # {cite:t}`he2016identity`:
 

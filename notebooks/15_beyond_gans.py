@@ -852,8 +852,8 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 # * **Coverage** {cite}`naeem2020coverage`. Put a ball around each test image that reaches to its fifth nearest
 #   neighbour among test images. Count the balls with a sample inside.
 #
-# Distances are between means over 2 × 2 pixels, so that grain counts for less. The cell measures coverage: of the GAN's
-# samples and of training images, as they are and blurred, and of the VAE from latents of training images.
+# Distances are between means over 2 × 2 pixels, so that grain counts for less. The cell measures the coverage of the
+# GAN's samples and of training images, as they are and blurred. The VAE decodes latents of training images.
 
 
 # %%

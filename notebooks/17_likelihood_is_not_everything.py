@@ -177,7 +177,7 @@ assert 150 < divergence[drawn] * D < 300
 #
 # ### Which images need few bits?
 #
-# Compare the flow's bits with two numbers that need no model: the size of the image as a PNG file,
+# Compare the flow's bits with two numbers that need no model: the size of the image as a PNG,
 # and its share of black pixels. The last lines print how much more a negative costs than its
 # original, and how many pixels of test images are black.
 

@@ -90,7 +90,7 @@ pictures.plot_intervals({"a": 0.5, "b": 0.25, "c": 0.25}, "abca")
 plt.show()
 
 # %% [markdown]
-# Each symbol narrows the interval by its probability. The next cell does this in exact integers: the interval is from
+# Each symbol narrows the interval by its probability. The next cell does this in exact integers. The interval is from
 # `low / whole` to `(low + width) / whole`, and a row of `counts` has the ratios for one symbol.
 
 
@@ -423,7 +423,7 @@ assert to_best["Samples of the model"] < 0.5
 assert to_best["Binarised clothes"] > 1
 
 # %% [markdown]
-# On its own samples the model is far ahead. In one file of clothes it is behind the best of the three rivals: a wrong
+# On its own samples the model is far ahead. In one file of clothes it is behind the best of the three rivals. A wrong
 # model pays its distance from the data, {eq}`eq:cost`, in bytes.
 #
 # ## Flows: getting bits back

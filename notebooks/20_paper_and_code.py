@@ -420,7 +420,7 @@ print(f"dy/dt, shift first, a = 1: from {low:.2f} to {high:.2f}")
 # %% [markdown]
 # With the shift first, the same change of $t$ moves some outputs less than half as far, and others more than twice.
 #
-# ## What the samples look like
+# ## Black in the samples of the code
 #
 # Is black still black in the code's samples? A flow gives logits $x$, with
 # $0.05 + 0.9\, \tilde x = \sigma(x)$. The code's sheets show $\sigma(x)$ itself. We do not know
@@ -651,8 +651,8 @@ assert min(c.difference.mean for c in by_size[-2:]) > 0.5
 # * **Sizes differ** in some rows: one scale of three has far fewer parameters.
 # * **One learning rate** serves all variants, and **one data set** of grey images. The order of a squeeze matters
 #   most for colours.
-# * **Some fields have no variant**: the number of blocks, the memory of the norms, the first scale of channel-wise
-#   couplings, the L2 penalty, the prior, and the margin of the logit ({ref}`when-it-diverges`).
+# * **Some choices have no variant**: the number of blocks, the memory of the norms, the first scale of channel-wise
+#   couplings, the L2 penalty, the prior, and clipping. Appendix {ref}`when-it-diverges` compares margins of the logit.
 #
 # (kept)=
 # ### Nothing factored out

@@ -241,7 +241,7 @@ pictures.plot_collapse(densities, (-0.25, 2.25))
 plt.show()
 
 # %% [markdown]
-# Without noise the density at two black pixels is more than ten times that of the flow with noise, and the loss falls
+# Without noise the density at two black pixels is more than ten times that of the flow with noise. The loss falls
 # below the entropy.
 #
 # **Check.** Score the flow of $v + \frac12$ with noise. The bound of {prf:ref}`prop-dequantisation` holds for any
@@ -737,7 +737,8 @@ assert 100 / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
 # Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long. The 100 is in nats
-# for an image; in bits/dim it would be less than one fifth.
+# for an image; in bits/dim it would be less than one fifth. The steps are no shorter for that: neither Adam nor Muon
+# notices a constant factor. All batches only get the same weight in the optimiser's averages.
 #
 # Now let one batch be bad: 32 images of pure noise, at step 50, in a flow without norms between its couplings. Four
 # runs separate the effects of batch and clipping.
@@ -827,7 +828,7 @@ plt.show()
 #   and norms are missing, and at 10 if either is.
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
 # * Three tests find many mistakes in seconds: inverse and Jacobian in float64, noise that must cost at least 8 bits,
-#   and derivatives with respect to later pixels.
+#   and derivatives by later pixels.
 # * Scores change with the mode of batch norm. Log both, and report that of evaluation.
 #
 # ## Exercises
