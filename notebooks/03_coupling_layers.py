@@ -297,7 +297,7 @@ plt.show()
 # After two couplings both halves have changed at least once.
 #
 # A composition is as tractable as its parts (equations 10 to 12; in equation 10 the paper prints the two factors in
-# the other order):
+# the other order, which has the same determinant):
 #
 # $$
 # \frac{\partial (f_b \circ f_a)}{\partial x_a^{\mathsf T}}(x_a)

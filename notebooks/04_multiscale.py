@@ -200,9 +200,10 @@ plt.show()
 # %% [markdown]
 # Half of the 3,072 dimensions leave after the first scale, a quarter after the second, an eighth after the third.
 # Factoring out has a second effect. The prior $\mathcal N(0, I)$ is a product, so each scale has a term of its own: the
-# loss is **distributed throughout the network**. Latents that leave early must be Gaussian *there*, and independent
-# of the half that goes on. So the first scale has to **Gaussianise** them. The paper also expects the early latents
-# to hold local, fine-grained features; chapter {ref}`latents` tests that.
+# loss is **distributed throughout the network**. The paper likens this to classifiers at intermediate layers. Latents
+# that leave early must be Gaussian *there*, and independent of the half that goes on. So the first scale has to
+# **Gaussianise** them. The paper also expects the early latents to hold local, fine-grained features; chapter
+# {ref}`latents` tests that.
 #
 # ### The whole flow
 #

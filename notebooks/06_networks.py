@@ -125,8 +125,9 @@ class Network(nn.Module):
 
 # %% [markdown]
 # The package's network is a special case of ours, with details of the authors' code (appendix {ref}`paper-and-code`).
-# So ours can copy its weights, and must then compute the same. Fresh weights differ: ours start as in PyTorch, the
-# package's as in the authors' code ({ref}`ex-fresh`).
+# Under a channel-wise mask it sees the kept half alone, without $b$. In its first convolution, and in the first of each
+# block, $\kappa$ stays 1. So ours can copy its weights, and must then compute the same. Fresh weights differ: ours
+# start as in PyTorch, the package's as in the authors' code ({ref}`ex-fresh`).
 
 
 # %% tags=["hide-input"]

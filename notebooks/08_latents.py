@@ -17,7 +17,7 @@
 # Figure 6 and equation 19 of {cite:t}`dinh2017realnvp` (the manifold of four images), and
 # appendices B (more manifolds), C (extrapolation), D (what the latents hold, figures 22 to 26) and F (changing
 # attributes). Of B and C we know only what the main text, the first author's page {cite}`dinh2016page` and the authors'
-# code {cite}`dinh2016code` say. Of F we know only what section 4.2 says.
+# code {cite}`dinh2016code` say. Of F we know only what section 4.2 says; {eq}`eq:attributes` is unverified.
 # ```
 
 # %% tags=["parameters"]

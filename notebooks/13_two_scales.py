@@ -100,7 +100,7 @@ layers.plot_conditioning()
 plt.show()
 
 # %% [markdown]
-# The small image enters at each of the $L$ layers, and nowhere else. We found neither $c$ nor the number of
+# The small image enters at each of the $L$ layers, and nowhere else. Section 3.6 gives neither $c$ nor the number of
 # deconvolutions. Here each one doubles the side. With deconvolutions alone a pixel knows only the near part of the
 # small image. So we put two convolutions of 7 × 7 before them. Together they reach six pixels in each direction, which
 # is all of a 7 × 7 image from any corner:
@@ -493,7 +493,7 @@ plt.show()
 #
 # On ImageNet at 64 × 64 pixels the paper reports about the same likelihood for the multi-scale network, and samples
 # that are globally more coherent. We found no number for it. A log-likelihood is a sum over pixels. Layout is a small
-# part of it, so a better one may hardly show.
+# part of this sum, so a better layout may hardly change it.
 #
 # ## Summary
 #

@@ -17,7 +17,8 @@
 #
 # ```{admonition} In the paper
 # Section 5 of {cite:t}`oord2016pixelrnn`. Table 4 has binarised MNIST, tables 5 and 6 colour images, and tables 2 and 3
-# take the Row LSTM apart. Figure 1 has completions, figure 6 softmax outputs.
+# take the Row LSTM apart. Figure 1 has completions, figure 6 softmax outputs. Later figures show images drawn by models
+# of ImageNet, on which we did not train.
 # ```
 
 # %% tags=["parameters"]

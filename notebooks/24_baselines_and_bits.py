@@ -39,6 +39,7 @@ from nvp import Gaussian, GaussianConfig
 from nvp.data import EMBEDDED, load
 from nvp.ledger import runs
 from nvp.likelihood import score_images
+from nvp.model.dequantisation import logit
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -287,10 +288,49 @@ each_pixel, of_eight = mixture(train, 1), mixture(train, 8)
 # %% [markdown]
 # **A Gaussian** with a full covariance knows the correlation of every pixel with every other one. It is fitted and
 # scored on noisy pixels, after a logit, so its score is a bound ({doc}`05_integers_to_bits`).
+#
+# ```{prf:proposition} The best Gaussian
+# :label: prop-best-gaussian
+#
+# Let the logits $y$ have $d$ dimensions, and vary $m$ and $\Sigma = L L^{\mathsf T} > 0$. Let the covariance
+# of $y$ be invertible. The mean of $\log \mathcal N(y; m, \Sigma)$ over images and noise is highest
+# where $m$ and $\Sigma$ are the mean and covariance of $y$. There it is
+#
+# $$
+# -\frac d2 \log(2 \pi e) - \sum_i \log L_{ii} .
+# $$ (eq:best-gaussian)
+# ```
+#
+# ```{prf:proof}
+# With $S$ the covariance of $y$ and $\bar y$ its mean, the mean of the log density is $-\frac12$ times
+#
+# $$
+# d \log 2\pi + \log \det \Sigma + \operatorname{tr}(\Sigma^{-1} S) + (\bar y - m)^{\mathsf T} \Sigma^{-1} (\bar y - m).
+# $$
+#
+# The last term is 0 for $m = \bar y$. With $\lambda_i$ the eigenvalues of $\Sigma^{-1/2} S \Sigma^{-1/2}$, the rest
+# is $\log \det S + \sum_i (\lambda_i - \log \lambda_i)$ plus a constant. Each $\lambda - \log \lambda$ is least at
+# $\lambda = 1$, so $\Sigma = S$. Then the trace is $d$.
+# ```
+#
+# No noise is drawn: each of the 256 levels has a mean and a variance of $y$ over $u$. The noise of
+# different pixels is independent, so it adds to the diagonal alone.
 
 # %%
+level = torch.arange(256, dtype=torch.double)[:, None]
+u = (torch.arange(256, dtype=torch.double) + 0.5) / 256  # midpoint rule
+y_of_level, _ = logit((level + u) / 256, 0.05, 0.9)
+mean_of, variance_of = y_of_level.mean(1), y_of_level.var(1, correction=0)
+flat = train.flatten(1).long()
+m = mean_of[flat].mean(0)
+S = mean_of[flat].T.cov(correction=0) + variance_of[flat].mean(0).diag()
+L = torch.linalg.cholesky(S)
+
 gaussian = Gaussian(GaussianConfig(image_shape=(1, 28, 28)))
 gaussian.initialise(train)
+log_diagonal = gaussian.log_diagonal.double()
+assert torch.allclose(gaussian.mean.double(), m, atol=1e-2)
+assert torch.allclose(log_diagonal, L.diagonal().log(), atol=1e-2)
 
 # %% [markdown]
 # **A prediction** takes three neighbours instead of two. JPEG-LS {cite}`weinberger2000loco` predicts a pixel by
@@ -581,6 +621,46 @@ gains = [
 assert abs(gains[0] - worth) < 1e-6
 assert gains[1] < gains[0]
 print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} A Gaussian, pixel by pixel
+# :label: ex-gaussian-pixels
+#
+# The $L$ of {prf:ref}`prop-best-gaussian` is triangular. Show that the Gaussian is an autoregressive model, and that
+# $L_{ii}$ is the standard deviation of pixel $i$ given those before it. Which pixels are easy?
+# ```
+#
+# ```{solution-start} ex-gaussian-pixels
+# :class: dropdown
+# ```
+# $y = m + L z$ says that $y_i$ is $L_{ii} z_i$ plus a function of $z_1, \dots, z_{i-1}$, hence of
+# $y_1, \dots, y_{i-1}$. So $y_i \mid y_{<i}$ is a Gaussian of standard deviation $L_{ii}$, whose mean is the best
+# linear prediction; its weights are row $i$ of $L^{-1}$, times $-L_{ii}$. The log density is a sum of such terms, as
+# in chapter {ref}`pixel-by-pixel`. The easy pixels are black in nearly every image: in a corner hardly more than the
+# noise is left unknown.
+
+# %%
+inverse = torch.linalg.inv(L)
+y = mean_of[flat] - m
+i = 14 * 28 + 14  # a pixel in the middle
+prediction = -(y[:, :i] @ inverse[i, :i]) * L[i, i]
+left = (y[:, i] - prediction).var(correction=0)
+assert left < y[:, i].var(correction=0) / 3
+S = L @ L.T
+best = torch.linalg.solve(S[:i, :i], S[:i, i])  # the linear prediction
+assert torch.allclose(best, -inverse[i, :i] * L[i, i])
+assert torch.isclose(S[i, i] - best @ S[:i, i], L[i, i] ** 2)
+border = L.diagonal().reshape(28, 28)[0].mean()
+middle = L.diagonal().reshape(28, 28)[10:18, 10:18].mean()
+assert border < middle
+noise_there = variance_of[flat[:, 0]].mean().sqrt()
+assert L[0, 0] < 1.2 * noise_there
+assert L[0, 0] == L.diagonal().min()
+print(f"left unknown: first row {border:.2f}, middle {middle:.2f},", end=" ")
+print(f"corner {L[0, 0]:.2f}, of it the noise {noise_there:.2f}")
 
 # %% [markdown]
 # ```{solution-end}
