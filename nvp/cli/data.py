@@ -24,11 +24,11 @@ def data_list(data_root: DataRoot = None) -> None:
     """Say which data sets are here, and how to get the others."""
     numbers = [Column(split, justify="right") for split in SPLITS]
     table = Table("name", "image", *numbers, "state", "where, or how to get it")
-    for entry in catalogue.survey(data_root):
-        channels, *sides = entry.image_shape or ("?", "?", "?")
-        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in SPLITS]
+    for row in catalogue.survey(data_root):
+        channels, *sides = row.image_shape or ("?", "?", "?")
+        counts = [f"{row.images[s]:,}" if s in row.images else "-" for s in SPLITS]
         size = "x".join(map(str, (*sides, channels)))
-        table.add_row(entry.name, size, *counts, entry.state, entry.note)
+        table.add_row(row.name, size, *counts, row.state, row.note)
     show_table(table)
     root = paths.data_root(data_root)
     typer.echo(
@@ -46,7 +46,7 @@ def data_get(
 ) -> None:
     """Download a published data set, and compare its checksums."""
     download.get(name, data_root)
-    here = catalogue.entry(name, paths.data_root(data_root))
+    here = catalogue.row(name, paths.data_root(data_root))
     typer.echo(f"{name} is {here.state}: {here.note}")
 
 

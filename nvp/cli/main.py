@@ -17,10 +17,10 @@ from nvp.cli.terminal import OneLineErrors, flush, show_table
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
 from nvp.ledger import enter, reopen
-from nvp.ledger import verify as ledger
 from nvp.ledger.entry import entry_folders
 from nvp.ledger.pictures import make_pictures
 from nvp.ledger.scoring import score, scored_images
+from nvp.ledger.verify import verify as checks
 from nvp.likelihood import summarise
 from nvp.model.protocol import batch_norms
 from nvp.runs.folder import find_run
@@ -276,7 +276,7 @@ def verify(
     entries = [p.resolve().name if p.resolve() in here else str(p) for p in paths]
     differs, table = False, Table("run", "what", "in the ledger", "scored again", "")
     with processes():
-        for check in ledger.verify(entries, quick=quick, data_root=data_root, device=device):
+        for check in checks(entries, quick=quick, data_root=data_root, device=device):
             if is_first():
                 typer.echo(f"{check.run}, {check.what}: {check.outcome}", err=True)
             table.add_row(check.run, check.what, check.recorded, check.found, check.outcome)
@@ -294,7 +294,7 @@ def main() -> None:
     nowhere = open(os.devnull, "w")  # noqa: SIM115, it stays open
     sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # None if closed: 2>&-
     faulthandler.enable()  # a damaged library ends the process; this says where
-    keep_freed_memory()
+    keep_freed_memory()  # a setting of the whole process, which a library should not change
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the terminal knows ASCII alone

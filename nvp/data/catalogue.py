@@ -16,7 +16,7 @@ Availability = Literal[
 
 
 @dataclass(frozen=True)
-class Entry:
+class Row:
     """One row of `nvp data list`. `image_shape` is (C, H, W); `images` counts the images by split.
 
     For a set that is here the counts are those of the files; else those published, if known.
@@ -30,7 +30,7 @@ class Entry:
     note: str
 
 
-def survey(root: str | Path | None = None) -> list[Entry]:
+def survey(root: str | Path | None = None) -> list[Row]:
     """Every named set, then other folders of .npy files and unfinished imports at the data root.
 
     Checks headers and sizes, not pixels: an altered pixel shows only when the set is loaded. The
@@ -39,10 +39,10 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     under = data_root(root)
     folders = {path.name for path in under.glob("[!.]*") if is_npy_folder(path)}
     folders |= {path.name[1 : -len(UNFINISHED)] for path in under.glob(f".*{UNFINISHED}")}
-    return [entry(name, under) for name in (*NAMED, *sorted(folders - NAMED.keys()))]
+    return [row(name, under) for name in (*NAMED, *sorted(folders - NAMED.keys()))]
 
 
-def entry(name: str, under: Path) -> Entry:
+def row(name: str, under: Path) -> Row:
     """The row of one set, under the data root `under`."""
     known, found, damage, missing = NAMED.get(name), {}, "", False
     for split in SPLITS:
@@ -77,4 +77,4 @@ def entry(name: str, under: Path) -> Entry:
         )
     if damage:
         state, note = "damaged", damage
-    return Entry(name, shape, counts, state, note)
+    return Row(name, shape, counts, state, note)
