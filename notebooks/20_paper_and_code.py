@@ -193,7 +193,9 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   with 64 images they differ by a thousandth.
 # * Adam adds $\epsilon$ after the bias correction here, and before it in TensorFlow 1. So at the first step our
 #   $\epsilon$ has about a thirtieth of the effect.
-# * Smaller differences are in networks without residual blocks, sizes, batches, and precision.
+# * The code has options that are not here: additive couplings, and residual blocks with bottlenecks.
+# * Smaller differences are in networks without residual blocks, padding of maps smaller than a kernel, statistics of
+#   larger sheets, sizes, batches, and precision.
 # ````
 #
 # How close is `official` to the code? Outside of this repository we ran the authors' TensorFlow code in float64
