@@ -498,19 +498,19 @@ assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 # %% tags=["hide-input"]
 names = ("mnist-small-margin", "mnist-learned-noise")
 fixed, learned = pair = [ledger[name] for name in names]
+both = [(run.scores.first, run.scores.first_more_draws) for run in pair]
+saved = [one.bits_per_dim - eight.bits_per_dim for one, eight in both]
 rows = [
     [
         f"`{run.name}`",
         str(run.score),
-        f"{run.scores.first.bits_per_dim:.3f}",
-        f"{run.scores.first_more_draws.bits_per_dim:.3f}",
+        f"{less:.3f} on {one.num_images:,}",
         f"{run.record.minutes:.0f}{' more' * (run is learned)}",
     ]
-    for run in pair
+    for run, less, (one, _) in zip(pair, saved, both, strict=True)
 ]
-first = f"the first {fixed.scores.first.num_images:,}"
-header = ["run", "test images", first, "the same, eight sets of noise"]
-figures.show_table([*header, "minutes"], rows)
+header = ["run", "test images", "eight sets of noise save", "minutes"]
+figures.show_table(header, rows)
 gain = fixed.score.bits_per_dim - learned.score.bits_per_dim
 doublings = math.log2(1 + learned.record.images / fixed.record.images)
 figures.show_text(
@@ -538,19 +538,13 @@ plt.show()
 
 # %% tags=["remove-cell"]
 assert round(gain, 2) == 0.02
-assert gain > 10 * paces(fixed)[-1] * doublings > 0
-assert 0.3 < u[at["black"]].mean() < 0.4
+assert gain > 5 * paces(fixed)[-1] * doublings > 0
+assert 0.25 < u[at["black"]].mean() < 0.3
 assert u[at["black"]].std() < 0.2  # that of uniform noise is 0.29
 assert u[at["grey"]].std() > 0.28
-saved = [
-    run.scores.first.bits_per_dim - run.scores.first_more_draws.bits_per_dim
-    for run in pair
-]
-assert saved[0] > saved[1] > 0
 
 # %% [markdown]
-# At black pixels the noise is now a hill, which a Gaussian can meet. At grey pixels it stays nearly flat. Eight sets save
-# less than before.
+# At black pixels the noise is now a hill, which a Gaussian can meet. At grey pixels it stays nearly flat.
 #
 # ## Summary
 #
