@@ -738,7 +738,7 @@ assert 100 / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 # %% [markdown]
 # Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long. The 100 is in nats
 # for an image; in bits/dim it would be less than one fifth. The steps are no shorter for that: neither Adam nor Muon
-# notices a constant factor. All batches only get the same weight in the optimiser's averages.
+# notices a constant factor. Clipping only gives all batches the same weight in the optimiser's averages.
 #
 # Now let one batch be bad: 32 images of pure noise, at step 50, in a flow without norms between its couplings. Four
 # runs separate the effects of batch and clipping.
@@ -827,8 +827,8 @@ plt.show()
 # * Each guard of the recipe prevents a failure. In five steps this small flow explodes at a rate of 1 if both bound
 #   and norms are missing, and at 10 if either is.
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
-# * Three tests find many mistakes in seconds: inverse and Jacobian in float64, noise that must cost at least 8 bits,
-#   and derivatives by later pixels.
+# * Three tests find many mistakes in seconds: inverse and Jacobian in float64, noise at 8 bits or more, and derivatives
+#   with respect to later pixels.
 # * Scores change with the mode of batch norm. Log both, and report that of evaluation.
 #
 # ## Exercises
