@@ -319,7 +319,7 @@ each_pixel, of_eight = mixture(train, 1), mixture(train, 8)
 # %%
 level = torch.arange(256, dtype=torch.double)[:, None]
 u = (torch.arange(256, dtype=torch.double) + 0.5) / 256  # midpoint rule
-y_of_level, _ = logit((level + u) / 256, 0.05, 0.9)
+y_of_level, log_derivative = logit((level + u) / 256, 0.05, 0.9)
 mean_of, variance_of = y_of_level.mean(1), y_of_level.var(1, correction=0)
 flat = train.flatten(1).long()
 m = mean_of[flat].mean(0)
@@ -331,6 +331,12 @@ gaussian.initialise(train)
 log_diagonal = gaussian.log_diagonal.double()
 assert torch.allclose(gaussian.mean.double(), m, atol=1e-2)
 assert torch.allclose(log_diagonal, L.diagonal().log(), atol=1e-2)
+
+# %% tags=["remove-cell"]
+density = -D / 2 * math.log(2 * math.pi * math.e) - L.diagonal().log().sum()
+change = log_derivative.mean(1)[flat].sum(1).mean() - D * math.log(256)
+closed = -(density + change) / (D * math.log(2))
+assert abs(closed - score_images(gaussian, train).mean()) < 0.01
 
 # %% [markdown]
 # **A prediction** takes three neighbours instead of two. JPEG-LS {cite}`weinberger2000loco` predicts a pixel by
