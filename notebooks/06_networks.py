@@ -25,7 +25,7 @@ profile = "laptop"
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 from nvp_book import baselines, figures
-from nvp_book.ablation import compare, load_ablation, read_rows
+from nvp_book.ablation import compare, experiment
 from nvp_book.figures import architecture
 from nvp_book.figures import networks as pictures
 from nvp_book.figures.samples import plot_rows
@@ -385,7 +385,7 @@ def reestimate(model, images):
 # {ref}`ablation`). After ± is half of a 95% interval.
 
 # %% tags=["hide-input"]
-comparisons = compare(load_ablation(), read_rows())
+comparisons = compare(*experiment())
 parts = {
     "no-norm": "norm after couplings",
     "no-skips": "skips",

@@ -29,7 +29,7 @@ import math
 import matplotlib.pyplot as plt
 import torch
 from nvp_book import baselines, figures
-from nvp_book.ablation import compare, load_ablation, read_rows
+from nvp_book.ablation import compare, experiment
 from nvp_book.figures import samples as pictures
 from nvp_book.selection import (
     cost,
@@ -417,7 +417,7 @@ figures.show_text(
 )
 
 # %% tags=["remove-cell"]
-wider = compare(load_ablation(), read_rows())["wider"].difference
+wider = compare(*experiment())["wider"].difference
 assert [round(x, 2) for x in (wider.mean, wider.half_width)] == [-0.19, 0.1]
 (church,) = published("lsun-church-outdoor")
 assert round(float(church.bits_per_dim) - float(church.train), 2) == 0.14

@@ -24,7 +24,6 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import json
 import math
 
 import matplotlib.pyplot as plt
@@ -32,7 +31,7 @@ import torch
 from nvp_book import figures
 from nvp_book.figures import latents as drawing
 from nvp_book.figures import samples as pictures
-from nvp_book.selection import images_for, sheet_images
+from nvp_book.selection import benchmark_results, images_for, sheet_images
 from torch import nn
 from torch.nn import functional as F
 
@@ -44,7 +43,6 @@ from nvp.flows.masks import Parity
 from nvp.ledger import runs
 from nvp.likelihood import nats_per_bit, score_images
 from nvp.model.labels import Labelled
-from nvp.paths import repository_root
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -739,8 +737,7 @@ limit = math.log(K)
 limit_bits = limit / nats_per_bit(model.image_shape)
 told = told_run.score.bits_per_dim
 most, behind = told + limit_bits, run.score.bits_per_dim - told
-recorded = repository_root() / "benchmarks" / "results_seeds.json"
-seeds = json.loads(recorded.read_text())[run.name].values()
+seeds = benchmark_results("seeds")[run.name].values()
 of_seeds = [seed["bits_per_dim"] - told for seed in seeds]
 others = ", ".join(f"{ahead:+.3f}" for ahead in of_seeds)
 figures.show_table(

@@ -157,6 +157,8 @@ def lstm_cell(gates, c):
 class DiagonalLSTM(nn.Module):
     """Left to right: (N, features, H, W) -> (N, h, H, W), by diagonals."""
 
+    padding = (1, 0)  # zeros above the first row, and none below the last
+
     def __init__(self, features, h, shape):
         super().__init__()
         colours, height, _ = shape  # of the images
@@ -170,7 +172,7 @@ class DiagonalLSTM(nn.Module):
         row = torch.arange(x.shape[2])
         columns = []
         for t, column in enumerate(skew(self.input_to_state(x)).unbind(3)):
-            above_and_left = self.state_to_state(F.pad(h, (1, 0)))
+            above_and_left = self.state_to_state(F.pad(h, self.padding))
             new_h, new_c = lstm_cell(column + above_and_left, c)
             h = torch.where(row <= t, new_h, h)  # row r begins at step r
             c = torch.where(row <= t, new_c, c)
@@ -499,17 +501,7 @@ assert torch.allclose(together(x), mine(x))
 
 # %%
 class PaddedBelow(DiagonalLSTM):
-    def forward(self, x):
-        h, c = self.first.expand(-1, len(x), -1, -1)
-        row = torch.arange(x.shape[2])
-        columns = []
-        for t, column in enumerate(skew(self.input_to_state(x)).unbind(3)):
-            below = self.state_to_state(F.pad(h, (0, 1)))  # the changed line
-            new_h, new_c = lstm_cell(column + below, c)
-            h = torch.where(row <= t, new_h, h)
-            c = torch.where(row <= t, new_c, c)
-            columns.append(h)
-        return unskew(torch.stack(columns, dim=3))
+    padding = (0, 1)
 
 
 layer = PaddedBelow(3, 4, (1, 9, 9))
@@ -600,20 +592,11 @@ assert not seen[5:].any()
 
 # %%
 class TallKernel(DiagonalLSTM):
+    padding = (2, 0)
+
     def __init__(self, features, h, shape):
         super().__init__(features, h, shape)
         self.state_to_state = nn.Conv1d(h, 4 * h, 3, bias=False)
-
-    def forward(self, x):
-        h, c = self.first.expand(-1, len(x), -1, -1)
-        row, columns = torch.arange(x.shape[2]), []
-        for t, column in enumerate(skew(self.input_to_state(x)).unbind(3)):
-            gates = column + self.state_to_state(F.pad(h, (2, 0)))
-            new_h, new_c = lstm_cell(gates, c)
-            h = torch.where(row <= t, new_h, h)
-            c = torch.where(row <= t, new_c, c)
-            columns.append(h)
-        return unskew(torch.stack(columns, dim=3))
 
 
 seen = receptive_field(TallKernel(3, 4, (1, 9, 9)), (3, 9, 9), (6, 3))

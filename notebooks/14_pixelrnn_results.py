@@ -33,7 +33,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import baselines, figures
-from nvp_book.ablation import STUDENT, load_ablation, read_rows
+from nvp_book.ablation import STUDENT, experiment
 from nvp_book.figures import pixels
 from nvp_book.figures import samples as pictures
 from nvp_book.selection import cost, data_title, in_powers, paces, sheet
@@ -43,7 +43,6 @@ from nvp import PixelRNNConfig
 from nvp.data import EMBEDDED, load
 from nvp.ledger import runs
 from nvp.likelihood import bits_per_dim, nats_per_bit
-from nvp.paths import repository_root, results_root
 from nvp.tables.published import published, published_figure, read_published
 from nvp.tables.rows import read_costs
 
@@ -318,7 +317,7 @@ for run in digits:
 # each:
 
 # %% tags=["hide-input"]
-seeds = read_rows(results_root() / "seeds.csv")
+_, seeds = experiment("seeds")
 by_seed = [row.test * nats_per_bit((1, 28, 28)) for row in seeds]
 figures.show_table(
     ["seed", "steps", "test images, nats"],
@@ -641,10 +640,7 @@ assert rmsprop.config.training.batch_size == 16
 # All of one seed see the same images. All have the rate of `cifar10-small-row-lstm`, which was not tuned for them:
 
 # %% tags=["hide-input"]
-ablation = load_ablation(
-    repository_root() / "workflow" / "row-lstm-cifar10.yaml"
-)
-miniatures = read_rows(results_root() / "row-lstm-cifar10.csv")
+ablation, miniatures = experiment("row-lstm-cifar10")
 of_seeds = [
     {row.variant: row.validation for row in miniatures if row.seed == seed}
     for seed in (0, 1)

@@ -26,7 +26,6 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import json
 import math
 import textwrap
 from itertools import pairwise
@@ -38,7 +37,7 @@ import torch.nn.functional as F
 from nvp_book import baselines, figures
 from nvp_book.figures import families as pictures
 from nvp_book.figures import samples as sheets
-from nvp_book.selection import sheet_images
+from nvp_book.selection import benchmark_results, sheet_images
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from nvp.data import EMBEDDED, FASHION_CLASSES, load
@@ -46,7 +45,6 @@ from nvp.errors import NVPError
 from nvp.ledger import runs
 from nvp.likelihood import bits_per_dim, nats_per_bit, score_images
 from nvp.model.dequantisation import logit
-from nvp.paths import repository_root
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -131,10 +129,9 @@ plt.show()
 # bits/dim of a network by less than 0.006. The diffusion infers its latent by adding noise.
 
 # %% tags=["hide-input"]
-benchmarks = repository_root() / "benchmarks"
-measured = json.loads((benchmarks / "results_families.json").read_text())
-found = json.loads((benchmarks / "results_coverage.json").read_text())
-seeds = json.loads((benchmarks / "results_seeds.json").read_text())
+seconds = benchmark_results("families")["seconds_an_image"]
+found = benchmark_results("coverage")
+seeds = benchmark_results("seeds")
 again = {
     family: [seeds[name][seed] for seed in sorted(seeds[name])]
     for family, name in names.items()
@@ -148,7 +145,7 @@ def spread(values):
 
 
 def milliseconds(family, what):
-    times = measured["seconds_an_image"][names[family]].get(what)
+    times = seconds[names[family]].get(what)
     if not times:
         return "–"
     took = 1000 * median(times)
@@ -655,7 +652,7 @@ for family, log_w in weights.items():
     }
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Three lines that fall from zero, over the number of draws on a logarithmic axis. The VAE's falls furthest, down to its end at 64 draws. Real NVP's falls nearly as steeply and ends at 8. The Gaussian's hardly falls. A dashed line at zero for the exact Pixel RNN."}}
-pictures.plot_bounds(bounds, ["Pixel RNN"], "bits/dim, minus that of one draw")
+pictures.plot_bounds(bounds, ["Pixel RNN"])
 plt.show()
 
 # %% tags=["remove-cell"]

@@ -27,7 +27,6 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import json
 import math
 
 import matplotlib.pyplot as plt
@@ -37,7 +36,7 @@ from nvp_book import figures
 from nvp_book.ablation import trials
 from nvp_book.figures import couplings, meeting, years
 from nvp_book.figures import samples as pictures
-from nvp_book.selection import sheet_images
+from nvp_book.selection import benchmark_results, sheet_images
 from torch import nn
 from torch.distributions import Normal
 from torch.func import jacrev
@@ -45,7 +44,6 @@ from torch.func import jacrev
 from nvp.data import EMBEDDED, load
 from nvp.flows.toy import ToyData
 from nvp.ledger import runs
-from nvp.paths import repository_root
 from nvp.tables.published import read_published
 
 figures.use_style()
@@ -635,8 +633,7 @@ plt.show()
 # about neighbours.
 
 # %% tags=["remove-cell"]
-file = repository_root() / "benchmarks/results_coverage.json"
-covered = json.loads(file.read_text())["runs"]
+covered = benchmark_results("coverage")["runs"]
 assert min(covered["fashion-mnist-tarflow"]["coverage"]) > 0.6
 assert min(covered["fashion-mnist"]["coverage"]) > 0.305
 assert max(covered["fashion-mnist"]["coverage"]) < 0.425
@@ -723,12 +720,12 @@ plt.show()
 # July 2021 on the diffusion models lead there. On ImageNet 64 × 64 the lead of TarFlow is not proved (‡).
 
 # %% tags=["remove-cell"]
-flows = [
-    (float(f.digits), facts.models[f.model].kind)
+on_cifar10 = [
+    (float(f.bits_per_dim), facts.models[f.model])
     for f in facts.figures
     if f.data == "cifar10" and f.model in facts.models
-    if facts.models[f.model].family == "flow"
 ]
+flows = [(bits, m.kind) for bits, m in on_cifar10 if m.family == "flow"]
 best = min(bits for bits, kind in flows if kind == "uniform noise")
 assert best == 3.28
 better = {kind for bits, kind in flows if bits < best}
@@ -738,10 +735,8 @@ assert better <= {"learned noise", "sampled"}
 def lead(family, before):
     """The best on CIFAR-10 among preprints from before a date."""
     return min(
-        float(f.bits_per_dim)
-        for f in facts.figures
-        if f.data == "cifar10" and f.model in facts.models
-        for model in [facts.models[f.model]]
+        bits
+        for bits, model in on_cifar10
         if model.family == family and not model.augmented
         if model.preprint < before
     )

@@ -39,7 +39,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.ablation import compare, load_ablation, read_rows
+from nvp_book.ablation import compare, experiment
 from nvp_book.figures import contexts, couplings, mixing
 from torch import nn
 from torch.func import jacrev
@@ -360,8 +360,8 @@ assert torch.equal(ours, theirs)
 # interval of the mean:
 
 # %% tags=["hide-input"]
-ablation = load_ablation()
-found = compare(ablation, read_rows())
+ablation, trained = experiment()
+found = compare(ablation, trained)
 worth = {
     "random rotations": found["mixed"],
     "the masks of Real NVP": found["mixed-from-masks"],

@@ -24,7 +24,6 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import json
 import math
 import pydoc
 import statistics
@@ -33,9 +32,10 @@ from types import MethodType
 import matplotlib.pyplot as plt
 import torch
 from nvp_book import baselines, figures
-from nvp_book.ablation import STUDENT, Mean, compare, load_ablation, read_rows
+from nvp_book.ablation import STUDENT, Mean, compare, experiment
 from nvp_book.figures import ablation as pictures
 from nvp_book.figures import architecture, samples
+from nvp_book.selection import benchmark_results
 from torch.utils.flop_counter import FlopCounterMode
 
 from nvp import RealNVP, RealNVPConfig
@@ -47,7 +47,6 @@ from nvp.flows.masks import Parity, channel_mask, checkerboard_mask
 from nvp.flows.resnet import CouplingNet, InputTreatment
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.ledger import runs
-from nvp.paths import repository_root
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -460,14 +459,10 @@ plt.show()
 # `nvp train configs/ablation/base.yaml --set ...`:
 
 # %% tags=["hide-input"]
-ablation = load_ablation()
-rows = read_rows()
+ablation, rows = experiment()
 comparisons = list(compare(ablation, rows).values())
 baseline, *others = comparisons
 assert baseline.variant == ablation.baseline
-for each in comparisons:
-    settings = ablation.settings(each.variant)
-    assert all(row.settings == settings for row in each.rows)
 figures.show_table(
     ["variant", "set"],
     [[c.variant.title, f"`{' '.join(c.variant.set)}`"] for c in others],
@@ -714,9 +709,8 @@ logs = [
 ]
 leads = [round(logs[0][step] - logs[1][step], 2) for step in (450, 4997)]
 assert leads == [0.09, 0.02]
-benchmarks = repository_root() / "benchmarks"
-again = json.loads((benchmarks / "results_seeds.json").read_text())
-seeds = [run["bits_per_dim"] for run in again["fashion-mnist"].values()]
+again = benchmark_results("seeds")["fashion-mnist"].values()
+seeds = [run["bits_per_dim"] for run in again]
 assert long.score.bits_per_dim < min(seeds) - 0.01
 assert max(abs(x - short.score.bits_per_dim) for x in seeds) < 0.004
 apart = {"steps", "minutes", "precision"}

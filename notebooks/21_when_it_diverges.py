@@ -32,17 +32,16 @@ from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import torch
-import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.ablation import compare, load_ablation, read_rows
+from nvp_book.ablation import compare, experiment
 from nvp_book.figures import contexts, samples
 from nvp_book.figures import divergence as pictures
 from nvp_book.selection import in_powers
+from nvp_book.small import fresh_state, small_run, thumbs, train
 from torch.func import jacrev
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
 from nvp.autoregressive.masked_conv import colour_groups, conv_mask
-from nvp.config import DataConfig, RunConfig, TrainingConfig
 from nvp.data import EMBEDDED, load
 from nvp.flows.coupling import AffineCoupling, CheckerboardCoupling
 from nvp.flows.masks import Parity
@@ -51,54 +50,20 @@ from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.ledger import runs
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics
 from nvp.model import batch_norms
-from nvp.paths import repository_root, results_root
 from nvp.training.divergence import Divergence
 from nvp.training.loop import next_batch, training_step
-from nvp.training.state import begin
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
 ledger = runs()
 
 # %% [markdown]
-# Nearly all runs below are of one small flow: four checkerboard couplings, on the embedded images at 8 × 8 pixels. In
-# the folded cell `small_run` configures a run, and `steps` trains it.
+# Nearly all runs below are of one small flow: four checkerboard couplings, on the embedded images at 8 × 8 pixels.
+# `small_run` configures a run, and `train` trains it.
 
 # %% tags=["hide-input"]
 images = load(EMBEDDED, "train").images
-thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
-seen, held_out = thumbs[:-500], thumbs[-200:]
-UNIT = 64 * math.log(2)  # nats in a bit/dim
-
-
-def small_run(training=None, **model):
-    """A run of the small flow; what is given overrides defaults."""
-    sizes = {"num_scales": 1, "num_blocks": 0, "width": 16}
-    fields = {**sizes, "checkerboard_scale_init": 1.0, **model}
-    loop = {"steps": 100, "batch_size": 32, "learning_rate": 1e-2}
-    loop |= {"precision": "fp32", **(training or {})}
-    return RunConfig(
-        name="small",
-        model=RealNVPConfig.paper((1, 8, 8), **fields),
-        data=DataConfig(name=EMBEDDED),
-        training=TrainingConfig(**loop),
-    )
-
-
-def start(run):
-    """The state before the first step."""
-    return begin(run, torch.device("cpu"), len(seen))
-
-
-def steps(run, state, count, images=seen):
-    """Train; returns the losses in bits/dim."""
-    losses = []
-    for _ in range(count):
-        batch = next_batch(state, images, run)
-        loss, _ = training_step(state, batch, run.training, done=0.0)
-        losses.append(loss / UNIT)
-    return losses
-
+seen, held_out = thumbs()[:-500], thumbs()[-200:]
 
 # %% [markdown]
 # ## The loss explodes
@@ -116,14 +81,14 @@ def unbounded(model):
             module.shift_and_log_scale = module.net_output
 
 
-def worst(bounded, scope, rate, count=5):
-    """The largest loss of a few steps, or the error that ended them."""
-    run = small_run({"learning_rate": rate}, norm_scope=scope)
-    state = start(run)
+def worst(bounded, scope, rate):
+    """The largest loss of five steps, or the error that ended them."""
+    run = small_run(learning_rate=rate, model={"norm_scope": scope})
+    state = fresh_state(run, seen)
     if not bounded:
         unbounded(state.model)
     try:
-        return max(steps(run, state, count))
+        return max(train(run, state, seen, 5))
     except Divergence as error:
         return error
 
@@ -282,11 +247,11 @@ except ValueError as error:
 assert "greater than 0" in refused
 
 run = small_run()
-state = start(run)
+state = fresh_state(run, seen)
 state.model.logit = Logit(LogitForm.SYMMETRIC, alpha=0.0)
 with patch("nvp.flows.realnvp.uniform_noise", return_value=torch.zeros(1)):
     try:
-        steps(run, state, 1)
+        train(run, state, seen, 1)
     except Divergence as error:
         ended = str(error)
 print(textwrap.fill(ended, 75))
@@ -330,11 +295,11 @@ for name, level, rare in (("black", 0, 2**24), ("white", 255, 2**17)):
 
 
 # %%
-def noise_floor(alpha, level=0):
-    """Bits that noise costs a pixel surely at this level, best Gaussian."""
+def noise_floor(alpha):
+    """Bits that noise costs a pixel that is surely black, best Gaussian."""
     u = torch.logspace(-9, 0, 200_001, dtype=torch.double)
     middle, width = (u[1:] + u[:-1]) / 2, u.diff()
-    p = alpha + (1 - 2 * alpha) * (level + middle) / 256
+    p = alpha + (1 - 2 * alpha) * middle / 256
     y = torch.logit(p)
     slope = (1 - 2 * alpha) / 256 / (p * (1 - p))
     mean = (width * y).sum()
@@ -364,10 +329,8 @@ plt.show()
 # pairs ({ref}`ablation`).
 
 # %% tags=["hide-input"]
-recorded = read_rows(results_root() / "margin.csv")
-margins = compare(
-    load_ablation(repository_root() / "workflow/margin.yaml"), recorded
-)
+asked, recorded = experiment("margin")
+margins = compare(asked, recorded)
 rows = []
 for each in margins.values():
     found = each.difference if each.differences else None
@@ -381,10 +344,6 @@ assert {len(each.rows) for each in margins.values()} == {5}
 gains = [-m.difference.mean for m in margins.values() if m.differences]
 assert [round(gain, 2) for gain in gains] == [0.25, 0.38, 0.39]
 assert gains[2] - gains[1] < 0.01
-asked = load_ablation(repository_root() / "workflow/margin.yaml")
-for each in margins.values():
-    settings = asked.settings(each.variant)
-    assert all(row.settings == settings for row in each.rows)
 
 # %% [markdown]
 # The paper's margin is the worst of the four after so few steps, though the noise of black costs least there. So
@@ -401,14 +360,14 @@ for each in margins.values():
 # sense of PyTorch.
 
 # %% tags=["hide-input"]
-run = small_run({"learning_rate": 0.02}, num_scales=2, width=8)
-state = start(run)
+run = small_run(learning_rate=0.02, model={"num_scales": 2, "width": 8})
+state = fresh_state(run, seen)
 for layer in batch_norms(state.model):
     layer.momentum = 0.005
 losses, moments = [], {"moving averages": [], "re-estimated": []}
 every, total = 20, 80
 for _ in range(total // every):
-    losses += steps(run, state, every)
+    losses += train(run, state, seen, every)
     model = copy.deepcopy(state.model)
     moments["moving averages"].append(evaluate(model, held_out).bits_per_dim)
     reestimate_statistics(model, seen[:400], batch_size=200)
@@ -490,9 +449,8 @@ rows, maps, around, in_double = [], {}, {}, {}
 for a in (1, 4, 16):
     torch.manual_seed(0)
     flow = ToyFlow()
-    with torch.no_grad():
-        for coupling in flow.couplings:
-            coupling.scale.fill_(a)
+    for coupling in flow.couplings:
+        torch.nn.init.constant_(coupling.scale, a)
     fit(flow, moons, steps=250)
     exact = copy.deepcopy(flow).double()
     on_data = there_and_back(flow, moons).max()
@@ -515,9 +473,8 @@ largest = []
 for seed in (1, 2, 3, 4):
     torch.manual_seed(seed)
     flow = ToyFlow()
-    with torch.no_grad():
-        for coupling in flow.couplings:
-            coupling.scale.fill_(16)
+    for coupling in flow.couplings:
+        torch.nn.init.constant_(coupling.scale, 16)
     fit(flow, moons, steps=250)
     largest.append(there_and_back(flow, square).nan_to_num(math.inf).max())
 assert sum(error > 1 for error in largest) == 2
@@ -569,9 +526,9 @@ for title, spoil in (
     ("the network sees everything", sees_everything),
     ("the same squares", same_squares),
 ):
-    state = start(run)
+    state = fresh_state(run, seen)
     spoil(state.model)
-    curves[title] = steps(run, state, 80)
+    curves[title] = train(run, state, seen, 80)
     models[title] = state.model
 ends = {title: sum(curve[-20:]) / 20 for title, curve in curves.items()}
 right, leaky, stuck = ends.values()
@@ -635,7 +592,7 @@ assert stuck[2] == 32
 # PixelCNNs on black and white images of 8 × 8, with mask A or mask B first.
 
 # %% tags=["hide-input"]
-binary = (thumbs >= 64).byte()
+binary = (thumbs() >= 64).byte()
 
 
 def learn_binary(first_mask, count):
@@ -752,9 +709,9 @@ spike, total = 50, 100
 def interrupted(clip_norm, with_bad, restored=False, scope=None):
     """Losses of a run, and its gradient's norm at the spike."""
     loop = {"clip_norm": clip_norm, "learning_rate": 0.02}
-    run = small_run(loop, norm_scope=scope)
-    state = start(run)
-    losses = steps(run, state, spike)
+    run = small_run(model={"norm_scope": scope}, **loop)
+    state = fresh_state(run, seen)
+    losses = train(run, state, seen, spike)
     batch = next_batch(state, seen, run)
     batch = bad if with_bad else batch
     before = copy.deepcopy(state.optimiser.state_dict()["state"])
@@ -763,8 +720,8 @@ def interrupted(clip_norm, with_bad, restored=False, scope=None):
         means = state.optimiser.state_dict()["state"]
         for key, old in before.items():
             means[key]["exp_avg"].copy_(old["exp_avg"])
-    after = steps(run, state, total - spike - 1)
-    return [*losses, loss / UNIT, *after], norm
+    after = train(run, state, seen, total - spike - 1)
+    return [*losses, loss / nats_per_bit((1, 8, 8)), *after], norm
 
 
 curves, norms = {}, {}
@@ -921,12 +878,12 @@ def sums_everywhere(coupling, x, y=None):
 
 def with_mistake(rate, count=60, images=seen):
     """The small flow after some steps with that sum, and its losses."""
-    run = small_run({"tanh_scale_rate": rate})
-    state = start(run)
+    run = small_run(tanh_scale_rate=rate)
+    state = fresh_state(run, seen)
     for module in state.model.modules():
         if isinstance(module, CheckerboardCoupling):
             module.forward = types.MethodType(sums_everywhere, module)
-    return state.model, steps(run, state, count, images)
+    return state.model, train(run, state, images, count)
 
 
 model, losses = with_mistake(10)
@@ -966,7 +923,7 @@ assert costs[-1] < 7 < 8 < costs[0]
 
 # %% tags=["hide-input"]
 noise = torch.randint(256, (500, 1, 8, 8), generator=generator).byte()
-fresh_flow, trained = start(small_run()).model, models["right"]
+fresh_flow, trained = fresh_state(small_run(), seen).model, models["right"]
 reestimate_statistics(fresh_flow, noise)
 reestimate_statistics(trained, seen[:400])
 cost = evaluate(fresh_flow, noise).bits_per_dim

@@ -29,21 +29,18 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.ablation import compare, load_ablation, read_rows, trials
+from nvp_book.ablation import compare, experiment, trials
 from nvp_book.figures import batch_statistics as pictures
+from nvp_book.small import fresh_state, small_run, thumbs, train
 from torch import nn
 from torch.func import jacrev
 
-from nvp import RealNVPConfig
-from nvp.config import DataConfig, RunConfig, TrainingConfig
 from nvp.data import EMBEDDED, load
 from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
 from nvp.flows.resnet import ShiftedBatchNorm
 from nvp.ledger import runs
 from nvp.likelihood import evaluate, reestimate_statistics, score_images
 from nvp.model import batch_norms, batch_statistics
-from nvp.training.loop import next_batch, training_step
-from nvp.training.state import begin
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -252,38 +249,22 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # either the moments of all images, or those of the last small batches, as in appendix E.
 
 # %% tags=["hide-input"]
-thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
-held_out, seen = thumbs[-300:], thumbs[:-500]
+held_out, seen = thumbs()[-300:], thumbs()[:-500]
 
 
-def small_run(batch_size, steps, running):
-    """A run of a flow of four couplings on the small images."""
-    sizes = {"num_scales": 1, "num_blocks": 0, "width": 16}
-    sizes |= {"checkerboard_scale_init": 1.0, "norm_running_average": running}
-    loop = {"steps": steps, "batch_size": batch_size, "learning_rate": 5e-3}
-    return RunConfig(
-        name="small",
-        model=RealNVPConfig.paper((1, 8, 8), **sizes),
-        data=DataConfig(name=EMBEDDED),
-        training=TrainingConfig(**loop, anneal=0.5, precision="fp32"),
-    )
+def trained(batch_size, count, running):
+    """The small flow after a run, as it was halfway, and its losses."""
+    loop = {"batch_size": batch_size, "learning_rate": 5e-3, "anneal": 0.5}
+    norms = {"norm_running_average": running}
+    run = small_run(steps=count, model=norms, **loop)
+    state = fresh_state(run, seen)
+    losses = train(run, state, seen, count // 2)
+    halfway = copy.deepcopy(state.model)
+    losses += train(run, state, seen, count // 2)
+    return state.model, halfway, losses
 
 
-def trained(run):
-    """The state after a run, its model halfway, and its losses."""
-    state = begin(run, torch.device("cpu"), len(seen))
-    unit = state.model.num_dimensions * math.log(2)
-    losses, halfway = [], None
-    for step in range(run.training.steps):
-        if 2 * step == run.training.steps:
-            halfway = copy.deepcopy(state.model)
-        batch = next_batch(state, seen, run)
-        done = step / run.training.steps
-        losses.append(training_step(state, batch, run.training, done)[0])
-    return state.model, halfway, [loss / unit for loss in losses]
-
-
-model, halfway, _ = trained(small_run(32, 100, running=False))
+model, halfway, _ = trained(32, 100, running=False)
 moving = {
     name: evaluate(one, held_out).bits_per_dim
     for name, one in (("halfway", halfway), ("at the end", model))
@@ -363,7 +344,7 @@ assert 0.5 < cosine < 0.99
 results, some = {}, seen[::9]
 kinds = {"moments of the batch": False, "running averages": True}
 for name, kind in kinds.items():
-    small, _, losses = trained(small_run(2, 1000 if full else 120, kind))
+    small, _, losses = trained(2, 1000 if full else 120, kind)
     with torch.no_grad():  # in training mode
         noise = torch.Generator().manual_seed(0)
         costs = [
@@ -398,7 +379,7 @@ figures.show_table(
 )
 
 # %% tags=["remove-cell"]
-averaged = compare(load_ablation(), read_rows())["running-averages"]
+averaged = compare(*experiment())["running-averages"]
 assert len(averaged.differences) == 5
 assert min(averaged.differences) > 0
 lag = averaged.difference

@@ -32,24 +32,23 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.ablation import Mean, compare, load_ablation, read_rows, trials
+from nvp_book.ablation import Mean, compare, experiment, trials
 from nvp_book.figures import divergence, pixels
 from nvp_book.figures import training as pictures
+from nvp_book.small import fresh_state, small_run, thumbs, train
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nvp import RealNVPConfig
-from nvp.config import DataConfig, RunConfig, TrainingConfig, load_config
+from nvp.config import TrainingConfig, load_config
 from nvp.data import EMBEDDED, load
 from nvp.ledger import runs
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics
 from nvp.model.roles import Role, parameter_roles
-from nvp.paths import repository_root, results_root
+from nvp.paths import repository_root
 from nvp.tables.published import published_figure, read_published
 from nvp.training import optimiser as package
 from nvp.training.divergence import Divergence
-from nvp.training.loop import next_batch, training_step
-from nvp.training.state import begin
+from nvp.training.loop import training_step
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -334,46 +333,30 @@ assert flow[Role.DIRECTION] > 0.9 * sum(flow.values())
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A small flow by two optimisers, each at the best of three rates: training loss, means over ten steps, each plotted at the first of them.", "name": "fig-two-optimisers"}, "image": {"alt": "Bits per dimension over the steps. Both curves fall from 7, close together; that of Muon ends slightly lower."}}
-thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
-seen, held_out = thumbs[:-500], thumbs[-500:]
+seen, held_out = thumbs()[:-500], thumbs()[-500:]
 count = 600 if full else 75
 
 
-def small_run(**training):
-    sizes = {"num_scales": 1, "num_blocks": 0, "width": 16}
-    sizes |= {"checkerboard_scale_init": 1.0}
-    loop = {"steps": count, "batch_size": 32, "precision": "fp32"}
-    loop |= {"anneal": 0.7, "warmup_steps": 10, "tanh_scale_rate": 3}
-    return RunConfig(
-        name="small",
-        model=RealNVPConfig.paper((1, 8, 8), **sizes),
-        data=DataConfig(name=EMBEDDED),
-        training=TrainingConfig(**loop, **training),
-    )
-
-
-def trained(run):
+def trained(**settings):
     """Losses in bits/dim, and the held-out score: infinite if it diverges."""
-    state = begin(run, torch.device("cpu"), len(seen))
-    losses = []
-    for step in range(count):
-        batch = next_batch(state, seen, run)
-        try:
-            loss, _ = training_step(state, batch, run.training, step / count)
-        except Divergence:
-            return losses, math.inf
-        losses.append(loss / (64 * math.log(2)))
-    model = state.model
-    reestimate_statistics(model, seen[:1000])
-    return losses, evaluate(model, held_out).bits_per_dim
+    loop = {"anneal": 0.7, "warmup_steps": 10, "tanh_scale_rate": 3}
+    run = small_run(steps=count, **loop, **settings)
+    state = fresh_state(run, seen)
+    try:
+        losses = train(run, state, seen, count)
+    except Divergence:
+        return [], math.inf
+    reestimate_statistics(state.model, seen[:1000])
+    return losses, evaluate(state.model, held_out).bits_per_dim
 
 
 results = {}
 for r in (1e-2, 5e-2, 2e-1):
-    results[f"Adam, rate {r:g}"] = trained(small_run(learning_rate=r))
+    results[f"Adam, rate {r:g}"] = trained(learning_rate=r)
 for r in (0.03, 0.1, 0.3):
-    run = small_run(optimiser="muon", learning_rate=3e-3, relative_step=r)
-    results[f"Muon, relative step {r:.0%}"] = trained(run)
+    results[f"Muon, relative step {r:.0%}"] = trained(
+        optimiser="muon", learning_rate=3e-3, relative_step=r
+    )
 ranking = sorted(results, key=lambda name: results[name][1])
 best = {
     kind: next(name for name in ranking if name.startswith(kind))
@@ -414,8 +397,7 @@ for kind in best:
 # %% tags=["hide-input"]
 def comparison(name):
     """The runs of an ablation by the title of their variant, by seed."""
-    ablation = load_ablation(repository_root() / "workflow" / f"{name}.yaml")
-    rows = read_rows(results_root() / f"{name}.csv")
+    ablation, rows = experiment(name)
     rows.sort(key=lambda row: row.seed)
     return {
         variant.title: [row for row in rows if row.variant == variant.name]
@@ -533,7 +515,7 @@ def work(optimiser):
     """Operations of a training step in convolutions and matrix products."""
     choice = f"training.optimiser={optimiser}"
     run = load_config(base, [choice, "training.precision=fp32"])
-    state = begin(run, torch.device("cpu"), len(images))
+    state = fresh_state(run, images)
     some = images[: run.training.batch_size]
     with FlopCounterMode(display=False) as counter:
         training_step(state, some, run.training, 0.0)
@@ -559,10 +541,8 @@ figures.show_table(
 )
 
 # %% tags=["remove-cell"]
-asked = load_ablation(repository_root() / "workflow/optimisers-minutes.yaml")
+asked, _ = experiment("optimisers-minutes")
 for variant in asked.variants:
-    (run,) = timed[variant.title]
-    assert run.settings == asked.settings(variant)
     loop = asked.config(variant, 0).training
     assert (loop.steps, loop.minutes) == (None, 5)
     kind, data = variant.title.split(", ")
@@ -647,11 +627,7 @@ for data, total in (
     ("cifar10", 12_800),
     ("binarized-mnist", 8_000),
 ):
-    name = f"optimisers-{data}"
-    asked = load_ablation(repository_root() / f"workflow/{name}.yaml")
-    for row in read_rows(results_root() / f"{name}.csv"):
-        (variant,) = (v for v in asked.variants if v.name == row.variant)
-        assert row.settings == asked.settings(variant)
+    asked, _ = experiment(f"optimisers-{data}")
     config = asked.config(asked.baseline, 0)
     loop = config.training
     assert loop.steps * loop.batch_size == total
@@ -817,7 +793,7 @@ figures.show_table(
 # {ref}`ablation`.)
 
 # %% tags=["remove-cell"]
-start = compare(load_ablation(), read_rows())["scales-from-1"].difference
+start = compare(*experiment())["scales-from-1"].difference
 assert [round(x, 2) for x in (start.mean, start.half_width)] == [-0.02, 0.11]
 base, both, *_ = rows
 assert round(float(both[2]) - float(base[2]), 2) == -0.14

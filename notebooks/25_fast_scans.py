@@ -24,7 +24,6 @@ profile = "laptop"
 
 # %% tags=["hide-input"]
 import itertools
-import json
 import os
 import textwrap
 from statistics import median
@@ -35,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import contexts
+from nvp_book.selection import benchmark_results
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,7 +47,6 @@ from nvp.autoregressive.diagonal_bilstm import (
 from nvp.autoregressive.lstm import lstm_cell, split_gates
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.autoregressive.scan import DIAGONAL, compiled, raster_lstm
-from nvp.paths import repository_root
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -271,8 +270,7 @@ kinds = {
     "diagonal_bilstm": "Diagonal BiLSTM",
     "pixelcnn": "PixelCNN",
 }
-path = repository_root() / "benchmarks" / "results_pixelrnn.json"
-records = json.loads(path.read_text())
+records = benchmark_results("pixelrnn")
 record = records["small"]
 
 

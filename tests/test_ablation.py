@@ -14,6 +14,7 @@ from nvp_book.ablation import (
     Mean,
     VariantRun,
     compare,
+    experiment,
     load_ablation,
     read_rows,
     write_rows,
@@ -62,7 +63,7 @@ def row(variant: str, seed: int, test: float, settings: str = "") -> VariantRun:
 def test_recorded_runs_are_not_made_again(small: Ablation, tmp_path: Path, monkeypatch) -> None:
     output = tmp_path / "rows.csv"
     assert run_all(small, output) == 0
-    rows = read_rows(output)
+    rows = read_rows(output, small)
     jobs = [("plain", 0), ("plain", 1), ("wide", 0), ("wide", 1)]
     assert [(r.variant, r.seed) for r in rows] == jobs
     assert all(r.steps == 2 and math.isfinite(r.test) and r.standard_error > 0 for r in rows)
@@ -83,7 +84,7 @@ def test_recorded_runs_are_not_made_again(small: Ablation, tmp_path: Path, monke
     write_rows(rows[:2] + rows[3:], output)
     assert run_all(small, output) == 0
     assert made == [("wide", 0)]
-    again = [r.model_copy(update={"seconds": 0}) for r in read_rows(output)]
+    again = [r.model_copy(update={"seconds": 0}) for r in read_rows(output, small)]
     assert again == [r.model_copy(update={"seconds": 0}) for r in rows]  # and it is deterministic
     assert run_all(small, output) == 0
     assert made == [("wide", 0)]
@@ -117,7 +118,7 @@ def test_a_run_that_fails_is_named(small: Ablation, tmp_path: Path, monkeypatch,
 
     monkeypatch.setattr(runner, "run", run)
     assert run_all(small, tmp_path / "rows.csv") == 1
-    assert {r.variant for r in read_rows(tmp_path / "rows.csv")} == {"plain"}
+    assert {r.variant for r in read_rows(tmp_path / "rows.csv", small)} == {"plain"}
     told = capsys.readouterr().out
     assert "wide, seed 0: failed: the loss is nan" in told
     assert "wide, seed 1: failed: RuntimeError: no memory" in told
@@ -154,7 +155,7 @@ def test_every_difference_of_the_presets_is_a_variant() -> None:
 
     Fields that act on samples alone have none, since they cannot change a likelihood.
     """
-    ablation = load_ablation()
+    ablation, _ = experiment()
     base, *others = (ablation.config(v, 1).model.model_dump() for v in ablation.variants)
     assert ablation.config(ablation.baseline, 1).training.seed == 1
     assert base == RealNVPConfig.paper(SHAPE, num_scales=3, num_blocks=1, width=8).model_dump()

@@ -16,21 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from nvp_book.ablation import (
-    BOOK_FILE,
-    BOOK_ROWS,
-    Ablation,
-    Variant,
-    VariantRun,
-    load_ablation,
-    read_rows,
-    write_rows,
-)
+from nvp_book.ablation import Ablation, Variant, VariantRun, load_ablation, read_rows, write_rows
 
 from nvp.errors import NVPError
 from nvp.files import locked
 from nvp.ledger.scoring import scored_images
 from nvp.likelihood import evaluate
+from nvp.paths import repository_root, results_root
 from nvp.progress import counting
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -76,19 +68,9 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
 
 
 def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
-    """Make the runs that `output` lacks; 0 when all are there, 1 when one failed.
-
-    Raises `NVPError` for a row that is not of this ablation: one table holds one experiment.
-    """
-    rows = {(row.variant, row.seed): row for row in read_rows(output)}
+    """Make the runs that `output` lacks; 0 when all are there, 1 when one failed."""
+    rows = {(row.variant, row.seed): row for row in read_rows(output, ablation)}
     variants = ablation.runs
-    wanted = {job: ablation.settings(variant) for job, variant in variants.items()}
-    for (name, seed), row in rows.items():
-        if wanted.get((name, seed)) != row.settings:
-            raise NVPError(
-                f"{output}: the row of {name}, seed {seed}, was made with other settings: move "
-                "the file away, or name another --output"
-            )
     # Seed by seed: an ablation that is stopped has fewer seeds, but all variants.
     missing = sorted((job for job in variants if job not in rows), key=lambda job: job[1])
     print(f"{len(rows)} of {len(variants)} runs are in {output}", flush=True)
@@ -118,8 +100,9 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Read the command line, run, and say in one line what is wrong, if anything is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, nargs="?", default=BOOK_FILE)
-    parser.add_argument("--output", type=Path, default=BOOK_ROWS)
+    book = repository_root() / "workflow" / "ablation.yaml"
+    parser.add_argument("file", type=Path, nargs="?", default=book)
+    parser.add_argument("--output", type=Path, default=results_root() / "ablation.csv")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time [default: 1]")
     arguments = parser.parse_args(argv)
     if arguments.jobs < 1:

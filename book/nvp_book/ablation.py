@@ -22,10 +22,6 @@ from nvp.files import read, read_yaml, write_text
 from nvp.model.config import Section
 from nvp.paths import repository_root, results_root
 
-# The ablation of the book, and its recorded rows.
-BOOK_FILE = repository_root() / "workflow" / "ablation.yaml"
-BOOK_ROWS = results_root() / "ablation.csv"
-
 
 class Variant(Section):
     """The base configuration with the changes `set`, written as "model.width=4".
@@ -93,7 +89,7 @@ class VariantRun(Section):
     precision: str = ""  # of the networks; empty: not noted
 
 
-def load_ablation(path: Path = BOOK_FILE) -> Ablation:
+def load_ablation(path: Path) -> Ablation:
     """Read a YAML file; `base` is relative to it. Raises `NVPError` where it is not an ablation."""
     try:
         ablation = Ablation.model_validate(read_yaml(path.read_text()))
@@ -104,15 +100,33 @@ def load_ablation(path: Path = BOOK_FILE) -> Ablation:
     return ablation.model_copy(update={"base": path.parent / ablation.base})
 
 
-def read_rows(path: Path = BOOK_ROWS) -> list[VariantRun]:
-    """The recorded runs; none where there is no file. Raises `NVPError` for a damaged one."""
+def read_rows(path: Path, ablation: Ablation) -> list[VariantRun]:
+    """The recorded runs of `ablation`; none where there is no file.
+
+    Raises `NVPError` for a damaged file, and for a row that is not of this ablation: one table
+    holds one experiment.
+    """
     if not path.is_file():
         return []
     try:
         with path.open(newline="") as file:
-            return [VariantRun.model_validate(row) for row in csv.DictReader(file)]
+            rows = [VariantRun.model_validate(row) for row in csv.DictReader(file)]
     except ValueError as error:
         raise NVPError(f"{path} is damaged: {first_fault(error)}: restore it") from error
+    wanted = {job: ablation.settings(variant) for job, variant in ablation.runs.items()}
+    for row in rows:
+        if wanted.get((row.variant, row.seed)) != row.settings:
+            raise NVPError(
+                f"{path}: the row of {row.variant}, seed {row.seed}, was made with other "
+                "settings: move the file away, or name another --output"
+            )
+    return rows
+
+
+def experiment(name: str = "ablation") -> tuple[Ablation, list[VariantRun]]:
+    """The ablation of workflow/NAME.yaml, and its rows in results/NAME.csv."""
+    ablation = load_ablation(repository_root() / "workflow" / f"{name}.yaml")
+    return ablation, read_rows(results_root() / f"{name}.csv", ablation)
 
 
 def trials(name: str) -> list[dict[str, str]]:

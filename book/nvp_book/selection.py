@@ -1,8 +1,10 @@
-"""Shared by chapters: data sets and numbers in words, and images at hand."""
+"""Shared by chapters: data sets and numbers in words, measurements, and images at hand."""
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from PIL import Image
 
 from nvp.data import EMBEDDED, Dataset, MissingData, load
 from nvp.ledger.entry import Run, runs
+from nvp.paths import repository_root
 from nvp.tables.published import read_published
 
 SUBSET = "-small"  # ends the name of a data set that is a part of another one
@@ -57,6 +60,11 @@ def in_powers(number: str) -> str:
     """A formatted number with 2 × 10⁸ in place of 2e+08."""
     digits, _, exponent = number.partition("e")
     return f"{digits} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}" if exponent else number
+
+
+def benchmark_results(name: str) -> dict[str, Any]:
+    """What a benchmark wrote: benchmarks/results_NAME.json."""
+    return json.loads((repository_root() / "benchmarks" / f"results_{name}.json").read_text())
 
 
 def images_for(run: Run, split: str, *, full: bool = False) -> Dataset | None:

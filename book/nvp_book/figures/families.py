@@ -43,10 +43,10 @@ def plot_one_image(
     colour_bar(axes[0, -1], shown, "bits a pixel", extend="max")
 
 
-def plot_bounds(bounds: Mapping[str, Mapping[int, float]], exact: Sequence[str], bits: str) -> None:
+def plot_bounds(bounds: Mapping[str, Mapping[int, float]], exact: Sequence[str]) -> None:
     """Bounds in bits/dim over the number of draws, each relative to one draw.
 
-    Models with an `exact` likelihood are flat lines at zero. `bits` names the unit on the axis.
+    Models with an `exact` likelihood are flat lines at zero.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
     for (name, points), colour, marker in zip(bounds.items(), PALETTE, "osD^", strict=False):
@@ -56,7 +56,7 @@ def plot_bounds(bounds: Mapping[str, Mapping[int, float]], exact: Sequence[str],
     for name in exact:
         ax.axhline(0, color=INK, ls="--", lw=1.2, label=f"{name}: exact, no draws")
     ax.set_xscale("log", base=2)
-    ax.set(xlabel="draws K for each image", ylabel=bits)
+    ax.set(xlabel="draws K for each image", ylabel="bits/dim, minus that of one draw")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.legend(fontsize=9.5)
 
