@@ -54,7 +54,7 @@ def write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError, RuntimeError) as error:  # a name of no file; a loop of links
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink()

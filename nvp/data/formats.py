@@ -26,7 +26,7 @@ NOTE = "import.json"  # beside the files that `nvp data import` wrote
 UNFINISHED = ".import"  # ends the name of the hidden folder of a set that is being written
 # NumPy's errors for a damaged .npy file: NumPy reads the header as Python, or the file as a zip.
 DAMAGED_NPY = (
-    *(ValueError, EOFError, OverflowError, SyntaxError),
+    *(ValueError, EOFError, OverflowError, SyntaxError, RuntimeError),
     *(tokenize.TokenError, zipfile.BadZipFile),
 )
 

@@ -43,7 +43,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:  # KeyError: a new type
         raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
     if metadata.get("format") not in (FORMAT, NAMELESS):
         raise NVPError(f"{path} was not written by this package: restore it")

@@ -18,15 +18,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
+from nvp.data.formats import DAMAGED_NPY
 from nvp.errors import NVPError, first_fault
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 LARGEST_FILE = 1 << 28  # bytes of one image, as a zip unpacks it
 # Errors of reading a damaged or locked archive, table or database.
-BROKEN = (
-    *(OSError, EOFError, ValueError, RuntimeError, IndexError),
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
-)
+BROKEN = (*DAMAGED_NPY, OSError, IndexError, tarfile.TarError, zlib.error, lzma.LZMAError)
 
 
 class Unreadable(Exception):

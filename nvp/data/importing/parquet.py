@@ -94,8 +94,8 @@ def _image_columns(schema: Any, name: str) -> list[str]:
 
     def holds_images(field: Any) -> bool:
         kind = field.type
-        if pa.types.is_struct(kind):
-            return kind.get_field_index("bytes") >= 0
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            kind = kind.field("bytes").type
         return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
     if found := [field.name for field in schema if holds_images(field)]:
