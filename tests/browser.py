@@ -14,9 +14,8 @@ import pytest
 import websocket
 
 # Chrome first: Ubuntu 24.04 allows only its sandbox, and GitHub's machines have both programs.
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None
-)
+PROGRAMS = ("google-chrome", "chromium", "chromium-browser")
+CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 FLAGS = [
     *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -87,9 +86,7 @@ class Browser:
             raise RuntimeError(f"{method}: {message['error']['message']}")
         return message["result"]
 
-    def open(
-        self, page: Path, *, width: int = 1400, height: int = 1600, dark: bool = False
-    ) -> None:
+    def open(self, page: Path, width: int = 1400, height: int = 1600, dark: bool = False) -> None:
         """Open a local page in a window of this size, and wait until its equations are set."""
         self.call("Emulation.setTouchEmulationEnabled", enabled=False)
         self.events.clear()
@@ -107,9 +104,8 @@ class Browser:
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page, a promise awaited."""
-        answer = self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+        how = {"awaitPromise": True, "returnByValue": True}
+        answer = self.call("Runtime.evaluate", expression=expression, **how)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']['text']}")
         return answer["result"].get("value")

@@ -29,9 +29,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def config(
-    kind: str, image_shape: tuple[int, int, int] = (1, 3, 4), **changes: Any
-) -> PixelRNNConfig:
+def config(kind: str, image_shape: tuple[int, ...] = (1, 3, 4), **changes: Any) -> PixelRNNConfig:
     """A tiny Pixel RNN of this kind."""
     settings = {"levels": 2, "num_layers": 1, "hidden": 4, "head": 12, "first_kernel": 3} | changes
     if kind == "diagonal_bilstm":

@@ -92,22 +92,13 @@ def test_gaussian_latents_are_white_and_invert() -> None:
         assert (model.float().decode(z) == images).double().mean() > 0.999
 
 
-def test_probabilities_under_the_gaussian_sum_to_at_most_one() -> None:
-    images = all_images((1, 2, 2), 2)
-    model = fit((1, 2, 2), images[:11], levels=2)
-    many = model.log_prob(images, num_draws=1000, generator=generator()).exp().sum().item()
-    assert 0.5 < many < 1.05  # what is missing lies outside [0, 1)
-    single = torch.stack([model.log_prob(images, generator=generator(i)) for i in range(100)])
-    assert single.mean(0).exp().sum() < many
-
-
 def small_vae(levels: int) -> VAE:
     """Of 4x4 images: its pixels depend on its one z, and q(z | x) is wider than the prior."""
     model = VAE(VAEConfig(image_shape=(1, 4, 4), levels=levels, latent=1, width=2)).double()
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(2)
-        model.encoder[-1].bias[1:] = 0.3
+        model.encoder[-1].bias[1:] = 0.7
     return model
 
 
@@ -148,14 +139,6 @@ def test_the_bound_of_the_vae_lies_below_the_integral_over_its_latent() -> None:
 
 
 @torch.no_grad()
-def test_probabilities_under_the_vae_sum_to_at_most_one() -> None:
-    """All 65,536 black and white 4x4 images: 1 over draws, less for the mean of the bound."""
-    model, images = small_vae(2).float(), all_images((1, 4, 4), 2)
-    draws = torch.stack([model.log_prob(images, generator=generator(i)) for i in range(2)])
-    assert draws.exp().mean(0).sum() == pytest.approx(1.0, abs=0.05)
-    assert draws.mean(0).exp().sum() < 1.0
-
-
 def test_vae_samples_follow_its_pixels() -> None:
     model = small_vae(8)
     z = torch.zeros(4000, 1)

@@ -45,11 +45,8 @@ def tiny(kind: str) -> PixelRNNConfig:
 def copy_flow(ours: RealNVP, plain: PlainRealNVP) -> None:
     """Give `plain` the weights of `ours`, whose couplings and layers come in the same order."""
     mine = [m for m in ours.modules() if isinstance(m, AffineCoupling)]
-    theirs = [
-        coupling
-        for board, channelwise in zip_longest(plain.board, plain.channelwise, fillvalue=())
-        for coupling in (*board, *channelwise)
-    ]
+    scales = zip_longest(plain.board, plain.channelwise, fillvalue=())
+    theirs = [coupling for board, channelwise in scales for coupling in (*board, *channelwise)]
     for one, two in zip(mine, theirs, strict=True):
         two.scale.copy_(one.scale.reshape(()))
         own = [m for m in one.net.modules() if isinstance(m, WeightNormConv2d | ShiftedBatchNorm)]

@@ -269,8 +269,7 @@ def test_a_damaged_log_is_named(old: bytes, new: bytes, match: str, home: Path) 
     assert old in whole
     log.write_bytes(whole.replace(old, new))
     before = content(home / "run")
-    line = fails(*going_on(home, 9))
-    assert f"{log} is damaged in {match}" in line
+    assert f"{log} is damaged in {match}" in fails(*going_on(home, 9))
     assert before.items() <= content(home / "run").items()
 
 

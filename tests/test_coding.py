@@ -53,8 +53,7 @@ def test_the_coder_is_told_what_the_model_says(kind: Kind, levels: int) -> None:
     assert torch.equal(counts, (RESOLUTION * forward).round().int() + 1)
     assert counts.min() >= 1
     # One more for each level costs (levels / 2^20) / ln 2 bits a sub-pixel.
-    spent = bits(counts, images) + nats / math.log(2)
-    assert abs(spent) < 1e-3 * images.numel()
+    assert abs(bits(counts, images) + nats / math.log(2)) < 1e-3 * images.numel()
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -106,11 +106,8 @@ def test_labels_that_do_not_fit(labels: Tensor | None, match: str, model: RealNV
             getattr(model, method)(given, labels=labels)
 
 
-def test_a_byte_is_a_label_of_any_number_of_classes() -> None:
+def test_each_image_has_one_label_and_a_byte_is_one_of_any_number_of_classes() -> None:
     check_labels(torch.tensor([0, 255], dtype=torch.uint8), 2, 300)
-
-
-def test_each_image_has_one_label() -> None:
     with refusal("labels hold 4 for 3 images"):
         Labelled(noise(3, 1, 8, 8), CLASSES)
     with refusal("labels must be a torch.Tensor, got list"):

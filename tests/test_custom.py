@@ -104,14 +104,11 @@ def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> No
     assert rows[0][1] == "**Histograms, this code**"
     assert rows[0][2].startswith(f"{entry.score.bits_per_dim:.3f} ± ")
 
-    sheet = tmp_path / "sheet.png"
-    tiny.done("sample", run, "-n", 4, "--out", sheet, "--data-root", data_root)
-    assert sheet.is_file()
+    tiny.done("sample", run, "-n", 4, "--out", tmp_path / "sheet.png", "--data-root", data_root)
+    assert (tmp_path / "sheet.png").is_file()
 
 
-def test_a_model_that_cannot_be_recorded_is_found_before_it_is_scored(
-    module: str, tmp_path: Path, monkeypatch
-) -> None:
+def test_what_cannot_be_recorded_is_found_before_scoring(module, tmp_path, monkeypatch) -> None:
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
     monkeypatch.setattr("nvp.ledger.enter.score_all", None)
     for method in ("sample", "_log_probs"):
@@ -211,9 +208,7 @@ def test_a_model_that_does_not_fit_is_one_line(line: str, complaint: str, module
         'self.register_buffer("k", torch.rand(()), persistent=False); self.sharpness = self.k',
     ],
 )
-def test_a_part_that_no_checkpoint_keeps_is_refused_before_training(
-    line: str, module: str, tmp_path: Path
-) -> None:
+def test_a_part_that_no_checkpoint_keeps_is_refused(line: str, module: str, tmp_path: Path) -> None:
     """Loaded again it would be another model, and score otherwise than in training."""
     edit("self.logits = nn.Parameter(0.01 *", f"{line}\n        self.logits = nn.Parameter(0 *")
     tiny.write_data(tmp_path / "data")

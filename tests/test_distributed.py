@@ -108,8 +108,7 @@ def few_steps(config: RunConfig, root: Path) -> dict[str, Tensor]:
     gradients: list[Tensor] = []
 
     def keep(*_: Any) -> None:
-        parameters = state.model.parameters()
-        gradients.extend(p.grad.flatten() for p in parameters if p.grad is not None)
+        gradients.extend(p.grad.flatten() for p in state.model.parameters() if p.grad is not None)
 
     state.optimiser.register_step_pre_hook(keep)
     losses = [
@@ -221,9 +220,7 @@ def test_a_taken_name_ends_all_processes_in_one_line(trained: Path, own: Path, c
         ("statistics of the batch", (2, 2)),  # which are estimated again to validate
     ],
 )
-def test_a_run_goes_on_in_another_number_of_processes(
-    name: str, legs: tuple[int, int], root: Path, tmp_path: Path
-) -> None:
+def test_a_run_goes_on_in_another_number_of_processes(name, legs, root, tmp_path: Path) -> None:
     def train(folder: Path, steps: int) -> None:
         config = trained_by(name, steps=steps, early_stopping=True, validate_minutes=1e-9)
         prepare(config, folder, data_root=root, device="cpu").run()
@@ -263,8 +260,7 @@ def test_rows_of_noise_are_those_of_the_whole_batch() -> None:
     """However a model names their shape; a number for all images is the same in all processes."""
 
     def noise(n: int) -> list[Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        draw = partial(torch.randn, generator=generator)
+        draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
         return [draw(()), draw(1), draw(n, 3), draw((n, 3)), draw(size=(n, 3))]
 
     def work() -> None:

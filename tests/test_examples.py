@@ -180,11 +180,9 @@ def test_learned_noise_starts_as_the_recorded_run() -> None:
     model = LearnedNoiseConfig.model_validate(sizes).build()
     images = noise(4, 1, 28, 28)
     model.initialise(images)
-    ours, theirs = (
-        each.eval().log_prob(images, generator=generator())
-        for each in (model, recorded.load_model())
-    )
-    assert torch.allclose(ours, theirs, rtol=1e-4)
+    models = (model, recorded.load_model())
+    scores = [each.eval().log_prob(images, generator=generator()) for each in models]
+    assert torch.allclose(*scores, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("networks", "width"), [("same", 16), ("proportion", 64)])

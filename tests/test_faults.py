@@ -62,7 +62,7 @@ def test_training_writes_over_nothing_that_it_did_not_write(name: str, pixel_hom
     before = content(folder)
     where = ("--run-folder", folder, "--data-root", pixel_home / "data")
     assert "name another --run-folder" in fails("train", pixel_home / "tiny.yaml", *where)
-    with pytest.raises(NVPError, match="name another --run-folder"):
+    with refusal("name another --run-folder"):
         prepare(pixelrnn_configuration(), folder, data_root=pixel_home / "data")
     assert content(folder) == before
 
@@ -74,9 +74,7 @@ def test_training_writes_over_nothing_that_it_did_not_write(name: str, pixel_hom
         (torch.OutOfMemoryError("CUDA out of memory"), "^CUDA out of memory"),
     ],
 )
-def test_a_validation_that_fails_saves_first(
-    error: Exception, message: str, root: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_validation_that_fails_saves_first(error, message, root, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(loop, "validate", Mock(side_effect=error))
         with pytest.raises(type(error), match=message):
@@ -89,14 +87,14 @@ def test_a_validation_that_fails_saves_first(
 def test_a_checkpoint_is_written_only_while_the_loss_is_finite(root: Path, tmp_path: Path) -> None:
     """The step that ruins the weights has a finite loss itself."""
     ruinous = {"learning_rate": 1e30, "clip_norm": math.inf, "checkpoint_minutes": 1e-9}
-    with pytest.raises(NVPError, match="no checkpoint yet: give the same command with a lower"):
+    with refusal("no checkpoint yet: give the same command with a lower"):
         prepare(configuration(steps=9, **ruinous), tmp_path / "a", data_root=root).run()
     assert not RunFolder(tmp_path / "a").checkpoint.exists()
     assert " after step 1; next: " in train(configuration(steps=1), tmp_path / "a", root)
     job = prepare(configuration(steps=9), tmp_path / "b", data_root=root)
     with torch.no_grad():
         next(job.state.model.parameters()).fill_(math.nan)
-    with pytest.raises(NVPError, match="no step was made, so no rate is at fault"):
+    with refusal("no step was made, so no rate is at fault"):
         job.run()
 
 
@@ -110,7 +108,7 @@ def test_a_log_without_rows_is_told(pixel_home: Path, tmp_path: Path, capsys) ->
 def test_a_damaged_log_is_not_recorded(home: Path, tmp_path: Path) -> None:
     log = RunFolder(home / "run").log
     log.write_bytes(log.read_bytes() + b"\0" * 20 + b"\n")
-    with pytest.raises(NVPError, match=r"log\.csv is damaged in line 4"):
+    with refusal(r"log\.csv is damaged in line 4"):
         record(home / "run", data_root=home / "data", root=tmp_path / "results")
     assert content(tmp_path / "results") == {}
 
@@ -140,7 +138,7 @@ def test_two_recordings_of_one_name_do_not_mix(pixel_home: Path) -> None:
     root = pixel_home / "results"
     before, part = content(root), root / "runs" / ".tiny-pixelrnn.part"
     options = {"data_root": pixel_home / "data", "root": root, "first": 20, "replace": True}
-    with locked(part), pytest.raises(NVPError, match="is in use by process"):
+    with locked(part), refusal("is in use by process"):
         record(pixel_home / "run", **options)
     assert content(root) == before
     part.mkdir()
@@ -155,8 +153,7 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     tree, name = tiny.pixelrnn_tree(), "a[bold]b"
     tree["data"]["name"] = str(tmp_path / name)
     tiny.write_binary_data(tmp_path, name)
-    run = tiny.train(tmp_path, tree)
-    assert name in done("evaluate", run).replace("\n", "")
+    assert name in done("evaluate", tiny.train(tmp_path, tree)).replace("\n", "")
 
 
 def test_what_cannot_be_is_one_line(tmp_path: Path, monkeypatch) -> None:
@@ -200,7 +197,7 @@ def test_a_small_set_holds_out_two_images_or_is_refused(number: int, root: Path)
     """`nvp record` would refuse to score a single one, after the training."""
     images = load("tiny", "train", root=root).images[:number]
     if number < 4:
-        with pytest.raises(NVPError, match=f"of {number} training images of tiny .* needs 2"):
+        with refusal(f"of {number} training images of tiny .* needs 2"):
             hold_out(images, configuration(), root)
     else:
         kept, held_out = hold_out(images, configuration(), root)
@@ -217,7 +214,7 @@ def test_a_small_set_holds_out_two_images_or_is_refused(number: int, root: Path)
 )
 def test_a_loss_that_is_none_is_named(loss, match, root: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(RealNVP, "loss", loss)
-    with pytest.raises(NVPError, match=match) as caught:
+    with refusal(match) as caught:
         prepare(configuration(steps=1), tmp_path, data_root=root).run()
     assert "learning_rate" not in str(caught.value)
 
@@ -259,7 +256,7 @@ def test_what_another_parser_refuses_hides_no_stranger(tmp_path: Path, monkeypat
     files.config.write_text(yaml.safe_dump(tree).replace("'0b_'", "0b_"))
     with pytest.raises(ValueError, match="invalid literal"):
         yaml.safe_load(files.config.read_text())
-    with pytest.raises(NVPError, match="pass --trust to run it"):
+    with refusal("pass --trust to run it"):
         read_config(files)
 
 
@@ -273,10 +270,10 @@ def test_a_run_in_the_checkout_may_be_a_strangers(place: str, tmp_path: Path, mo
     tree = tiny.config_tree()
     tree["model"]["family"] = f"{place.replace('/', '.')}.theirs:Config"
     files.config.write_text(yaml.safe_dump(tree))
-    with pytest.raises(NVPError, match="pass --trust to run it"):
+    with refusal("pass --trust to run it"):
         read_config(files)
     (tmp_path / "pyproject.toml").touch()
-    with pytest.raises(NVPError, match="it ran" if place == "elsewhere" else "--trust"):
+    with refusal("it ran" if place == "elsewhere" else "--trust"):
         read_config(files)
 
 

@@ -133,8 +133,7 @@ def test_latents_by_scale(order: SqueezeOrder, num_scales: int, shapes: list) ->
     assert torch.equal(model.flow.merge(latents), z)
     # The finest latents are the second half of what the first scale made.
     h = model.flow.scales[0](x)[0]
-    expected = h if num_scales == 1 else squeeze(h, order)[:, 6:]
-    assert torch.equal(latents[0], expected)
+    assert torch.equal(latents[0], h if num_scales == 1 else squeeze(h, order)[:, 6:])
 
 
 def test_a_flow_inverts_at_any_size() -> None:

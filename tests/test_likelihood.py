@@ -11,15 +11,9 @@ from pixels import generator, lived, noise, small_flow
 from tiny import refusal
 from torch import Tensor, nn
 
+from nvp import likelihood
 from nvp.flows.bijection import Composition
-from nvp.likelihood import (
-    batches,
-    bits_per_dim,
-    evaluate,
-    reestimate_statistics,
-    score_images,
-    summarise,
-)
+from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics, score_images
 from nvp.model.autocast import ROUNDING, full_float32
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, use_channels_last
 from nvp.runs.sheet import draw
@@ -56,10 +50,8 @@ def test_noise_costs_8_21_bits_under_the_identity() -> None:
 
 def test_a_score_follows_from_its_seed_and_its_draws() -> None:
     model, images = small_flow(), noise(30)
-    one, again, other, many = (
-        evaluate(model, images, seed=seed, num_draws=draws)
-        for seed, draws in ((1, 1), (1, 1), (2, 1), (1, 20))
-    )
+    asked = ((1, 1), (1, 1), (2, 1), (1, 20))  # seeds, and numbers of draws
+    one, again, other, many = (evaluate(model, images, seed=s, num_draws=n) for s, n in asked)
     assert one == again != other
     assert many.bits_per_dim < one.bits_per_dim
     assert (one.num_draws, many.num_draws) == (1, 20)
@@ -70,12 +62,12 @@ def test_a_score_follows_from_its_seed_and_its_draws() -> None:
 
 def test_score_and_its_standard_error() -> None:
     scores = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
-    score = summarise(scores, num_draws=2)
+    score = likelihood.summarise(scores, num_draws=2)
     assert (score.bits_per_dim, score.num_images, score.num_draws) == (3.0, 4, 2)
     # Deviations -2, -1, 0, 3: variance 14 / 3 over n - 1, divided by n.
     assert score.standard_error == pytest.approx(math.sqrt(14 / 3 / 4))
     assert str(score) == "3.0000 ± 1.0801 bits/dim"
-    assert math.isnan(summarise(scores[:1], num_draws=1).standard_error)
+    assert math.isnan(likelihood.summarise(scores[:1], num_draws=1).standard_error)
 
 
 def test_scores_and_latents_are_of_full_float32() -> None:
@@ -237,7 +229,7 @@ def test_no_image_is_a_batch_of_its_own() -> None:
     assert all(torch.isfinite(norm.running_mean).all() for norm in batch_norms(model))
     with batch_statistics(model):
         assert len(score_images(model, images, batch_size=3)) == 7
-    counts = [[part.stop - part.start for part in batches(n, 3)] for n in (1, 2, 3, 4, 5, 6, 7)]
+    counts = [[part.stop - part.start for part in likelihood.batches(n, 3)] for n in range(1, 8)]
     assert counts == [[1], [2], [3], [4], [3, 2], [3, 3], [3, 4]]
 
 

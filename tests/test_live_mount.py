@@ -28,10 +28,8 @@ LEFT = """document.querySelector("[data-figure^={name}]").shadowRoot.querySelect
 
 
 def test_figures_of_one_kind_have_data_of_their_own(browser: Browser, tmp_path: Path) -> None:
-    flow, points = ToyFlow(num_couplings=1, width=2), torch.randn(5, 2)
-    both = "".join(
-        live.fragment("plane", {name: live.flow_data(flow, points)}) for name in ("one", "two")
-    )
+    data = live.flow_data(ToyFlow(num_couplings=1, width=2), torch.randn(5, 2))
+    both = "".join(live.fragment("plane", {name: data}) for name in ("one", "two"))
     page = tmp_path / "two.html"
     page.write_text(PAGE.format(body=f"<template>{both}</template>"), encoding="utf-8")
     browser.open(page)

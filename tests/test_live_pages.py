@@ -201,8 +201,7 @@ def greys(
 
 def density(figure: Figure, panel: str) -> Tensor:
     """The density that a panel shows, as a share of the greatest that it can show, (64, 64)."""
-    alpha = greys(figure, f"[data-panel={panel}] canvas", 64, channel=3)
-    return (alpha / 255).pow(1 / 0.6)
+    return (greys(figure, f"[data-panel={panel}] canvas", 64, channel=3) / 255).pow(1 / 0.6)
 
 
 @pytest.mark.parametrize("name", ["moons", "rings"])
@@ -241,8 +240,7 @@ def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure
         largest = flow.log_prob(lattice).max()
 
     def shown_and_stated(spread: float) -> tuple[Tensor, Tensor]:
-        mean = place(figure, "z", -1)
-        gaussian = torch.distributions.Normal(mean, spread)
+        gaussian = torch.distributions.Normal(place(figure, "z", -1), spread)
         stated = (gaussian.log_prob(z).sum(1) + log_det - largest).exp().clamp(max=1)
         return density(figure, "x"), stated.reshape(64, 64)
 
@@ -313,11 +311,9 @@ def test_sliders_walk_between_the_four_images(opened: Callable[..., Figure]) -> 
             assert f"Bits/dim of x: {bits[i]:.2f}." in figure.status
     assert min(far(seen[4], image[0]) for image in four) > 50
     figure.slide("temperature", 0.5)
-    cooler = greys(figure, ".picture canvas")
-    assert far(cooler, seen[4]) > 50
-    assert re.match(
-        r"φ = 0°, φ′ = 45°\. All latents kept\. Mean square of z: 0\.\d\d\.", figure.status
-    )
+    assert far(greys(figure, ".picture canvas"), seen[4]) > 50
+    told = r"φ = 0°, φ′ = 45°\. All latents kept\. Mean square of z: 0\.\d\d\."
+    assert re.match(told, figure.status)
 
 
 SMALL = noise(8, 1, 8, 8)
@@ -364,8 +360,7 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None
     figure.wait(f"{paint}.getImageData(75, 75, 1, 1).data[3]")
     # The four images at 0 and 90 degrees, and again the first after half a turn of both angles.
     for i, row, column in ((0, 0, 0), (1, 0, 2), (2, 2, 0), (3, 2, 2), (0, 4, 4)):
-        shown = greys(figure, ".map canvas", 8, 1 + 10 * column, 1 + 10 * row)
-        assert far(shown, SMALL[i, 0]) == 0
+        assert far(greys(figure, ".map canvas", 8, 1 + 10 * column, 1 + 10 * row), SMALL[i, 0]) == 0
     figure.click(".map")  # its middle is the upper left corner of a picture
     angles = figure.value("['phi', 'psi'].map(n => +root.querySelector(`[name=${n}]`).value)")
     assert angles == [180, 180]
@@ -375,8 +370,7 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None
     last = f"[...{paint}.getImageData(71, 71, 8, 8).data]"
     before = figure.value(last)
     figure.click("button:last-child")
-    printed = figure.value(f"(dispatchEvent(new Event('beforeprint')), {last})")
-    assert printed != before  # at once
+    assert figure.value(f"(dispatchEvent(new Event('beforeprint')), {last})") != before  # at once
     figure.slide("phi", 0)
     figure.slide("psi", 0)
     assert far(greys(figure, ".picture canvas", 8), SMALL[4, 0]) == 0
@@ -410,8 +404,7 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
     total = -model.log_prob(first[2][None, None].byte()).item()
     assert sum(map(float, shown)) == pytest.approx(total, abs=0.11)  # one decimal each
     figure.click(".controls button:last-child")
-    again = levels(figure, ".drawing:nth-child(3) canvas")
-    assert not torch.equal(again, first[2])
+    assert not torch.equal(levels(figure, ".drawing:nth-child(3) canvas"), first[2])
 
 
 def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(opened: Callable[..., Figure]) -> None:
@@ -462,8 +455,7 @@ def test_every_letter_can_be_read(opened: Callable[..., Figure], dark: bool) -> 
     figure.value("new Promise(done => setTimeout(done, 400))")  # colours fade in
     kinds = set(figure.value("[...root.querySelectorAll('.key .cell')].map(c => c.dataset.kind)"))
     assert kinds == {"seen", "unseen", "later", "leak"}
-    ratios = figure.value(CONTRASTS.replace("PAIRS", "'.key .cell, .choice span'"))
-    assert min(ratios) >= 4.5
+    assert min(figure.value(CONTRASTS.replace("PAIRS", "'.key .cell, .choice span'"))) >= 4.5
 
 
 def test_nothing_moves_for_those_who_ask(opened: Callable[..., Figure], browser: Browser) -> None:

@@ -18,13 +18,11 @@ from nvp.runs.provenance import Leg, current_leg, note_leg
 from nvp.testing.counting import all_images
 
 
-def build(
-    kind: Kind, shape: tuple[int, int, int], factor: int = 2, **changes: Any
-) -> MultiScalePixelRNN:
+def build(kind: Kind, shape: tuple[int, ...], factor: int = 2, **more: Any) -> MultiScalePixelRNN:
     """Both models of this kind, one layer below and two above, with random weights in float64."""
     channels, height, width = shape
-    small = config(kind, (channels, height // factor, width // factor), **changes)
-    large = config(kind, shape, num_layers=2, **changes)
+    small = config(kind, (channels, height // factor, width // factor), **more)
+    large = config(kind, shape, num_layers=2, **more)
     return randomised(MultiScalePixelRNN(MultiScaleConfig(small=small, large=large, width=5)))
 
 
@@ -71,8 +69,7 @@ def test_probabilities_of_all_pairs_sum_to_one(kind, shape, levels) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @torch.no_grad()
 def test_cached_draws_equal_those_by_definition(kind: Kind, channels: int) -> None:
-    shape = (channels, 4, 4)
-    model = build(kind, shape, levels=3)
+    model = build(kind, (channels, 4, 4), levels=3)
     small = noise(2, channels, 2, 2, levels=3)
     drawn = model.enlarge(small, generator=generator(1), temperature=0.8)
     images, draw = torch.zeros_like(drawn), generator(1)
@@ -139,10 +136,8 @@ def test_sizes_that_disagree(large: tuple[int, int, int]) -> None:
 
 def test_settings_of_one_scale_are_told_apart() -> None:
     small = config("pixelcnn", (1, 2, 2))
-    models = (
-        MultiScaleConfig(small=small, large=config("pixelcnn", (1, 4, 4), dropout=each))
-        for each in (0.0, 0.5)
-    )
+    larges = (config("pixelcnn", (1, 4, 4), dropout=each) for each in (0.0, 0.5))
+    models = (MultiScaleConfig(small=small, large=large) for large in larges)
     tree = {"name": "two", "data": {"name": EMBEDDED}, "training": {"steps": 1}}
     one, other = (RunConfig.model_validate({**tree, "model": model}) for model in models)
     legs: list[Leg] = []

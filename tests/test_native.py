@@ -158,9 +158,7 @@ def test_without_a_compiler_or_a_home_the_notice_says_so(cxx, reason, monkeypatc
     ("system", "capability", "threads"), [("linux", "SVE256", True), ("darwin", "DEFAULT", False)]
 )
 @pytest.mark.usefixtures("compiler")
-def test_flags_are_those_that_the_compiler_knows(
-    system: str, capability: str, threads: bool, monkeypatch
-) -> None:
+def test_flags_are_those_that_the_compiler_knows(system, capability, threads, monkeypatch) -> None:
     """PyTorch's headers need flags of their own for SVE; Apple's compiler has no -fopenmp."""
     monkeypatch.setattr("sys.platform", system)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)

@@ -61,8 +61,7 @@ def test_samples_are_shown_without_undoing_the_data_constraint() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(2, 3, 8, 4)
     for preset, expected in (("official", {12, 13, 241, 242}), ("paper", {0, 255})):
         model = small_flow(preset).eval()
-        shown = model.decode(model.encode(pixels, generator()))
-        assert set(shown.unique().tolist()) <= expected
+        assert set(model.decode(model.encode(pixels, generator())).unique().tolist()) <= expected
 
 
 def test_sampling_takes_the_statistics_of_the_sample_inside_the_nets() -> None:

@@ -50,8 +50,7 @@ def test_logit_is_finite_at_black_and_white(form: LogitForm, dtype: torch.dtype)
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2)
     most = 1 - torch.finfo(dtype).eps / 2  # the largest number below 1
     for noise in (0.0, 0.5, most):
-        x = dequantise(pixels, torch.full(pixels.shape, noise, dtype=dtype))
-        y, log_det = Logit(form)(x)
+        y, log_det = Logit(form)(dequantise(pixels, torch.full(pixels.shape, noise, dtype=dtype)))
         assert torch.isfinite(y).all()
         assert torch.isfinite(log_det).all()
         if form is LogitForm.SYMMETRIC:

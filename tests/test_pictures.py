@@ -85,9 +85,7 @@ def test_pictures_of_an_entry_can_be_made_again(pixel_home: Path) -> None:
     [(100_000, (534, 534)), (15_000, (90, 178)), (700, (24, 178))],
     ids=["64 images, three times as large", "32", "a row in any case"],
 )
-def test_a_sheet_that_was_too_large_shows_fewer_images_and_agrees_all_the_same(
-    limit: int, size: tuple[int, int], tmp_path: Path, monkeypatch
-) -> None:
+def test_a_sheet_that_is_too_large_shows_fewer_images(limit, size, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", limit)
     noise = torch.randint(256, (64, 1, 20, 20), generator=torch.manual_seed(0), dtype=torch.uint8)
     monkeypatch.setattr(pictures, "draw", lambda model, number: noise)
@@ -103,9 +101,7 @@ def test_a_sheet_that_was_too_large_shows_fewer_images_and_agrees_all_the_same(
         assert pictures.differing(path, model) == pytest.approx(share, abs=0.05)
 
 
-def test_a_filmstrip_has_a_column_for_each_checkpoint(
-    own: Path, trained: Path, monkeypatch, capsys
-) -> None:
+def test_a_filmstrip_has_a_column_for_each_checkpoint(own, trained, monkeypatch, capsys) -> None:
     film = own / "film"
     film.mkdir()
     config = tiny.configured(tiny.config_tree(), training={"steps": 1})

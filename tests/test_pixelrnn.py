@@ -79,17 +79,15 @@ def test_samples_are_as_frequent_as_they_are_probable(kind, shape, levels) -> No
 def test_cached_draws_equal_those_by_definition(kind, shape, settings) -> None:
     model = randomised(PixelRNN(config(kind, shape, num_layers=2, **settings)))
     images, row = noise(2, *shape, levels=model.levels), shape[1] // 2
-    with torch.no_grad():
-        drawn = model.sample(3, generator=generator(1), temperature=0.8)
-        by_definition = fill_by_definition(
-            model, torch.zeros_like(drawn), 0, generator=generator(1), temperature=0.8
-        )
-        assert torch.equal(drawn, by_definition)
-        completed = model.complete(images, row, 2, generator=generator(2), temperature=0.8)
-        by_definition = fill_by_definition(
-            model, images.repeat_interleave(2, dim=0), row, generator=generator(2), temperature=0.8
-        )
-        assert torch.equal(completed.flatten(0, 1), by_definition)
+
+    def equal(drawn: Tensor, start: Tensor, row: int, seed: int) -> bool:
+        how = {"generator": generator(seed), "temperature": 0.8}
+        return torch.equal(drawn, fill_by_definition(model, start, row, **how))
+
+    drawn = model.sample(3, generator=generator(1), temperature=0.8)
+    assert equal(drawn, torch.zeros_like(drawn), 0, seed=1)
+    completed = model.complete(images, row, 2, generator=generator(2), temperature=0.8)
+    assert equal(completed.flatten(0, 1), images.repeat_interleave(2, dim=0), row, seed=2)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -203,10 +201,8 @@ def test_a_mixture_with_weights_of_half_precision_is_scored() -> None:
     images = torch.randint(128, 256, (4, *model.image_shape), generator=generator()).byte()
     parameters = torch.zeros(*images.shape, sum(model.output.sizes))
     parameters[..., -model.output.sizes[-1] :] = -4.0  # narrow
-    found, exact = (
-        model.output.log_prob(parameters.to(dtype), images, generator())
-        for dtype in (torch.bfloat16, torch.float32)
-    )
+    both, score = (parameters.bfloat16(), parameters), model.output.log_prob
+    found, exact = (score(each, images, generator()) for each in both)
     assert torch.allclose(found, exact, rtol=1e-4)
     assert model.bfloat16().log_prob(images).isfinite().all()
 
@@ -229,8 +225,7 @@ def test_what_has_no_probability_is_never_drawn(monkeypatch) -> None:
     assert short.any()
     largest = "nvp.autoregressive.output.uniform_noise"
     monkeypatch.setattr(largest, lambda size, *_: torch.full(size, 1 - 2**-24))
-    drawn = Softmax(256).draw(logits[short], None, 1.0)
-    assert (drawn < 200).all()
+    assert (Softmax(256).draw(logits[short], None, 1.0) < 200).all()
 
 
 def mixture() -> tuple[Mixture, Tensor]:
@@ -255,10 +250,8 @@ def test_mixture_scores_a_lower_bound_on_its_mass() -> None:
 def test_mixture_has_the_mass_of_its_tails() -> None:
     """In float32 as in float64, to both sides: a cumulative mass near 1 has no digits left."""
     output = Mixture(256, num_components=1, num_scales=1)
-    of_bins = [
-        output.logits(torch.tensor([[0.0, -0.25, -2.0]], dtype=dtype))[0]
-        for dtype in (torch.float32, torch.float64)
-    ]
+    parameters = torch.tensor([[0.0, -0.25, -2.0]])
+    of_bins = [output.logits(each)[0] for each in (parameters, parameters.double())]
     assert of_bins[1][20] == pytest.approx(-18.8, abs=0.1)
     near = of_bins[1] > -80  # what float32 can hold
     assert near.sum() > 120
@@ -306,8 +299,7 @@ def test_dropout_leaves_out_whole_maps_in_training_alone(kind: Kind) -> None:
     left_out = (dropped == 0).all(dim=(2, 3))  # (N, h)
     assert 0 < left_out.sum() < left_out.numel()
     assert len({tuple(maps) for maps in left_out.tolist()}) == 3  # of each image anew
-    expected = 2 * whole * (~left_out)[..., None, None]
-    torch.testing.assert_close(dropped, expected)
+    torch.testing.assert_close(dropped, 2 * whole * (~left_out)[..., None, None])
 
 
 def test_forget_gates_start_open() -> None:

@@ -34,8 +34,7 @@ def distributions(requirements: Iterable[str]) -> set[str]:
 
 
 def test_conda_installs_the_project_itself() -> None:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    *packages, pip = environment["dependencies"]
+    *packages, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert pip == {"pip": ["-e .[cli,import,book,dev,lab]"]}
     assert {"cli", "import", "book", "dev", "lab"} <= set(PROJECT["optional-dependencies"])
     versions = [f"3.{minor}" for minor in range(20)]
@@ -51,8 +50,7 @@ def test_the_lock_satisfies_the_project() -> None:
         for requirement in (Requirement(line) for line in lines if not line.startswith("#"))
     }
     extras = PROJECT["optional-dependencies"].values()
-    wanted = [Requirement(line) for line in sum(extras, PROJECT["dependencies"])]
-    for requirement in wanted:
+    for requirement in map(Requirement, sum(extras, PROJECT["dependencies"])):
         assert canonicalize_name(requirement.name) in lock, f"{requirement}: run make lock"
         locked = lock[canonicalize_name(requirement.name)]
         if requirement.name in ("torch", "torchvision"):  # their builds differ between machines
@@ -67,13 +65,8 @@ def test_every_target_that_is_named_can_be_made() -> None:
     """What pages, workflows and the command line tell people to run, `make help` lists."""
     shown = subprocess.run(["make", "help"], cwd=ROOT, text=True, capture_output=True, check=True)
     targets = set(re.findall(r"^  make ([\w-]+) +\w", shown.stdout, re.M))
-    for page in (
-        *ROOT.glob("*.md"),
-        *(ROOT / "book").glob("*.md"),
-        *(ROOT / ".github").rglob("*.*"),
-        *SOURCES,
-        ROOT / ".ci" / "run",
-    ):
+    pages = [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md"), *(ROOT / ".github").rglob("*.*")]
+    for page in (*pages, *SOURCES, ROOT / ".ci" / "run"):
         named = set(re.findall(r"(?:`|^|run: |exec )make ([\w-]+)", page.read_text(), re.M))
         assert named <= targets, f"{page.relative_to(ROOT)} names {sorted(named - targets)}"
 
@@ -114,9 +107,8 @@ def test_the_package_needs_no_extra() -> None:
                 importlib.import_module(module.name)
         print(*{name.partition(".")[0] for name in sys.modules})
     """
-    shown = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True
-    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True)
     owners = packages_distributions()
     loaded = distributions(owner for name in shown.stdout.split() for owner in owners.get(name, ()))
     assert distributions(PROJECT["dependencies"]) <= loaded
@@ -241,8 +233,7 @@ def copied(chapter: str, *classes: str) -> dict[str, Any]:
 def test_real_nvp_is_three_cells() -> None:
     names = copied("06_networks", "Network", "BatchNorm", "RealNVP")
     model = names["RealNVP"](channels=1, side=8, maps=2, scales=2)
-    images = torch.randint(256, (16, 1, 8, 8))
-    model.log_prob(images).mean().backward()
+    model.log_prob(torch.randint(256, (16, 1, 8, 8))).mean().backward()
     assert all(weight.grad is not None for weight in model.parameters())
     assert model.eval().sample(2).shape == (2, 1, 8, 8)
 

@@ -60,8 +60,7 @@ def test_what_begins_later_against_overfitting_is_noted(setting: str, pixel_home
     run = pixel_home / "run"
     command = ("train", "--resume", run, "--data-root", pixel_home / "data")
     tiny.done(*command, "--set", "training.steps=4", "--set", f"{setting}=0.1")
-    legs = load_tensors(RunFolder(run).checkpoint)[1]["legs"]
-    assert legs[-1]["changed"] == {setting: 0.1}
+    assert load_tensors(RunFolder(run).checkpoint)[1]["legs"][-1]["changed"] == {setting: 0.1}
 
 
 @pytest.fixture

@@ -37,9 +37,7 @@ def test_it_begins_where_the_record_ends(trained: Path, entry: Path, tmp_path: P
     assert torch.equal(state.order.sort().values, before.sort().values)
 
 
-def test_training_goes_on_and_says_from_which_step(
-    trained: Path, entry: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_training_goes_on_and_says_from_which_step(trained, entry, tmp_path, monkeypatch) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(splits, "load", lambda *a, **how: loaded.append(a[1]) or load(*a, **how))
     run = tmp_path / "run"
@@ -72,9 +70,7 @@ def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> Non
         (("--set", "training.steps=4", "--set", "training.minutes=1e-9"), "training.minutes=1"),
     ],
 )
-def test_what_is_refused_is_refused_before_anything_is_written(
-    mistake: tuple[str, ...], complaint: str, trained: Path, entry: Path, tmp_path: Path
-) -> None:
+def test_what_is_refused_leaves_no_run(mistake, complaint, trained, entry, tmp_path: Path) -> None:
     where = ("--run-folder", tmp_path / "run", "--data-root", trained / "data")
     assert complaint in tiny.fails("train", "--resume", entry, *where, *mistake)
     assert not (tmp_path / "run").exists()
@@ -99,6 +95,5 @@ def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path
     bare = Path(shutil.copytree(entry.folder, tmp_path / entry.name))
     (bare / "log.csv").unlink()  # with the score of that step
     state = reopened(bare, tmp_path / "again", data_root).state
-    stands_in = entry.scores.validation.bits_per_dim
-    assert (state.best.step, state.best.validation) == (2, stands_in)
+    assert (state.best.step, state.best.validation) == (2, entry.scores.validation.bits_per_dim)
     assert state.best_weights.keys() == weights.keys()

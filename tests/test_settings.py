@@ -124,6 +124,7 @@ def test_the_time_left_and_the_share_of_a_bar() -> None:
     reporter.steps, reporter.minutes = 10_000, 95.5  # of which the second is nearer
     reporter.update(40, 20.0, {})
     assert "0:20:00 gone, 1:15:30 to go" in shown[-1][1]
+    assert TrainingConfig(steps=10, minutes=4).spent(5, 3.0) == 0.75
 
 
 def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: Path) -> None:

@@ -172,11 +172,10 @@ def rented(tmp_path: Path) -> Path:
 
 
 def train_on_gpu(rented: Path, *options: str, **environment: str) -> CompletedProcess[str]:
-    variables = {"PYTHON": sys.executable, "NVP_DATA": str(rented / "data"), **environment}
+    own = {"PYTHON": sys.executable, "NVP_DATA": str(rented / "data"), **environment}
     command = ["bash", rented / "workflow" / "gpu_cifar10.sh", "22", *options]
-    return subprocess.run(
-        command, text=True, capture_output=True, env={**os.environ, **variables}, cwd="/"
-    )
+    variables = {**os.environ, **own}
+    return subprocess.run(command, text=True, capture_output=True, env=variables, cwd="/")
 
 
 def stand_in(path: Path, command: str) -> str:

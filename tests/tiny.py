@@ -155,8 +155,7 @@ def check_resuming(configure: Callable[[int], RunConfig], folder: Path, data_roo
     whole, parts = RunFolder(folder / "whole"), RunFolder(folder / "parts")
     # Stopped within the first epoch of 3 steps, then within the second.
     for run, steps in ((whole, 5), (parts, 2), (parts, 4), (parts, 5)):
-        tree = configure(steps).model_dump(mode="json")
-        config = configured(tree, training={"batch_size": 18})
+        config = configured(configure(steps).model_dump(mode="json"), training={"batch_size": 18})
         prepare(config, run.path, data_root=data_root).run()
     assert losses(parts.path) == losses(whole.path)
     (expected, header), (tensors, again) = (load_tensors(run.checkpoint) for run in (whole, parts))
@@ -192,9 +191,7 @@ def two_threads() -> Iterator[None]:
 
 
 @contextmanager
-def refusal(
-    match: str | None = None, error: type[NVPError] = NVPError
-) -> Iterator[pytest.ExceptionInfo[NVPError]]:
+def refusal(match: str | None = None, error: type[NVPError] = NVPError) -> Iterator[Any]:
     """What is done here is refused in one line, and in words that `match` finds."""
     with pytest.raises(error, match=match) as caught:
         yield caught

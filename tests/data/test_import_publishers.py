@@ -179,8 +179,7 @@ def test_the_imagenet_of_2017_from_its_arrays(packed: bool, tmp_path: Path, few)
     if packed:
         shutil.make_archive(str(tmp_path / "packed/Imagenet32_npz"), "zip", source)
         source = tmp_path / "packed"
-    made = import_set(source, "imagenet32-2017", root=tmp_path)
-    assert made.images == {"train": 20, "test": 4}
+    assert import_set(source, "imagenet32-2017", root=tmp_path).images == {"train": 20, "test": 4}
     train = load("imagenet32-2017", "train", root=tmp_path)
     assert np.array_equal(train.images[-2:].numpy(), tenth.reshape(2, 3, 32, 32))
     assert train.labels.tolist() == [number for number in range(1, 11) for _ in range(2)]
@@ -247,8 +246,7 @@ def test_cifar10_from_its_pickled_batches(packed: bool, tmp_path: Path, monkeypa
     source = tmp_path / "cifar"
     if packed:
         source = shutil.make_archive(str(tmp_path / "cifar-10-python"), "gztar", source)
-    made = import_set(source, "cifar10", root=tmp_path)
-    assert made.images == {"train": 10, "test": 2}
+    assert import_set(source, "cifar10", root=tmp_path).images == {"train": 10, "test": 2}
     train = load("cifar10", "train", root=tmp_path)
     assert np.array_equal(train.images[2].numpy().reshape(-1), rows["data_batch_2"][0])
     assert train.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
@@ -374,14 +372,14 @@ def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
 def test_a_column_of_plain_bytes_beside_another_and_other_files(tmp_path: Path) -> None:
     images = [encoded(pixels(6, 6, seed)) for seed in range(10)]
     path = tmp_path / "hub/photos.parquet"
-    table(path, {"name": ["x"] * 10, "mask": images, "jpg": images})
+    table(path, {"name": [{"bytes": "x"}] * 10, "mask": images, "jpg": images})
     photographs(path.parent, 3)
     for source in (path, path.parent):
         made = import_set(source, "mine", Options(replace=True), root=tmp_path)
         assert sum(made.images.values()) == 10
     assert "the images are those of the column mask, not of jpg" in made.summary()
     assert "other files left out: 3 (.png)" in made.summary()
-    table(path, {"name": ["x"] * 10})
+    table(path, {"name": [{"bytes": "x"}] * 10})
     refused("has no column of images .* among name", path.parent, "other")
     for damaged in (b"PAR1 and no more", b"PAR1\xff\1\0\0\0PAR1"):
         path.write_bytes(damaged)
