@@ -111,7 +111,7 @@ def read_rows(path: Path, ablation: Ablation) -> list[VariantRun]:
     try:
         with path.open(newline="") as file:
             rows = [VariantRun.model_validate(row) for row in csv.DictReader(file)]
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise NVPError(f"{path} is damaged: {first_fault(error)}: restore it") from error
     wanted = {job: ablation.settings(variant) for job, variant in ablation.runs.items()}
     for row in rows:
