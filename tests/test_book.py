@@ -24,31 +24,29 @@ PAGES = [
     *(page["file"] for chapter in LISTED for page in (chapter, *chapter.get("sections", []))),
 ]
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+ALL = "document.querySelectorAll"
 # Equations that MathJax could not read are drawn as an error, in the page and nowhere else.
-BROKEN_EQUATIONS = "document.querySelectorAll('[data-mml-node=merror]').length"
-EQUATIONS = "document.querySelectorAll('.math').length"
-RENDERED = "document.querySelectorAll('.math mjx-container > svg').length"
+BROKEN_EQUATIONS = f"{ALL}('[data-mml-node=merror]').length"
+EQUATIONS = f"{ALL}('.math').length"
+RENDERED = f"{ALL}('.math mjx-container > svg').length"
 # What folds is read aloud by its words or its name; a formula is no stop of the Tab key.
-MUTE = (
-    "[...document.querySelectorAll('summary')].filter(s => !(s.ariaLabel || s.textContent.trim()))"
-)
-HIDDEN_NAMES = "document.querySelectorAll('[aria-label^=\"Toggle hidden\"]').length"
-NAMELESS_ROWS = (
-    "document.querySelectorAll('tbody td:first-child:not([role], :has(> p:empty))').length"
-)
-NAMES_OF_NOTHING = "document.querySelectorAll('td[role]:has(> p:empty)').length"
-TAB_STOPS = "document.querySelectorAll('mjx-container[tabindex=\"0\"]').length"
+MUTE = f"[...{ALL}('summary')].filter(s => !(s.ariaLabel || s.textContent.trim()))"
+HIDDEN_NAMES = f"{ALL}('[aria-label^=\"Toggle hidden\"]').length"
+NAMELESS_ROWS = f"{ALL}('tbody td:first-child:not([role], :has(> p:empty))').length"
+NAMES_OF_NOTHING = f"{ALL}('td[role]:has(> p:empty)').length"
+TAB_STOPS = f"{ALL}('mjx-container[tabindex=\"0\"]').length"
 # So is what scrolls, if only by the overhang of a slanted letter.
 SCROLLING = (
-    "[...document.querySelectorAll('.bd-article :not(td) > p span.math')]"
+    f"[...{ALL}('.bd-article :not(td) > p span.math')]"
     ".filter(m => m.scrollWidth > m.clientWidth).length"
+)
+UNREACHABLE = (
+    f"[...{ALL}('pre[tabindex=\"-1\"]')].filter(p => p.scrollWidth > p.clientWidth).length"
 )
 THEME = "document.documentElement.dataset.theme"
 BROKEN_IMAGES = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
 # A fence whose title holds a backtick is none: it stays text, and what follows becomes code.
-BROKEN_FENCES = (
-    "[...document.querySelectorAll('.bd-article p')].filter(p => /^```/.test(p.innerText)).length"
-)
+BROKEN_FENCES = f"[...{ALL}('.bd-article p')].filter(p => /^```/.test(p.innerText)).length"
 
 
 def build(notebooks: Path, target: Path) -> subprocess.CompletedProcess[str]:
@@ -113,6 +111,13 @@ def test_a_picture_that_reaches_into_the_margin_is_not_cut(book: Path, browser: 
 def test_a_formula_that_fits_is_no_stop_of_the_tab_key(book: Path, browser: Browser) -> None:
     browser.open(book / "notebooks/21_when_it_diverges.html")
     assert browser.value(SCROLLING) == 0
+
+
+def test_code_in_a_solution_can_be_scrolled_by_keyboard(book: Path, browser: Browser) -> None:
+    browser.open(book / "notebooks/08_latents.html", width=1280)
+    browser.value(f"{ALL}('.solution .toggle-button').forEach(b => b.click())")
+    browser.value("new Promise(done => setTimeout(done, 500))")  # the theme waits for 300 ms
+    assert browser.value(UNREACHABLE) == 0
 
 
 def test_a_dark_page_is_printed_in_light_colours(book: Path, browser: Browser) -> None:

@@ -30,6 +30,10 @@ NAMES = {
     },
     # A tooltip leaves with the mouse's click; a key keeps its place.
     "sphinx-book-theme.js": {"(()=>{t.blur()})": "(e=>{e.detail&&t.blur()})"},
+    # Code that scrolls is a stop of the Tab key. In a solution it has a width once it is unfolded.
+    "pydata-sphinx-theme.js": {
+        'window.addEventListener("resize",t)': '["resize","click"].map(e=>addEventListener(e,t))'
+    },
     "togglebutton.js": {
         "Toggle hidden content": "${item.querySelector('.admonition-title').textContent.trim()}",
         # A link in a title leads away. The script would fold what was folded or unfolded last.
