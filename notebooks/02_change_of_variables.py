@@ -18,7 +18,7 @@
 # Section 3.1, equations 2 and 3, of {cite:t}`dinh2017realnvp`, and equation 1 of its section 2.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]
@@ -395,7 +395,8 @@ _, ax = plt.subplots(figsize=(figures.WIDTH * 0.6, 2.8))
 ax.loglog(sizes, cubes, "--", color=figures.INK)
 ax.loglog(sizes, whole, "o-", ms=4, color=figures.VERMILION)
 ax.loglog(sizes, diagonal, "s-", ms=4, color=figures.BLUE)
-ax.text(70, whole[-1] / 10, "whole Jacobian", color=figures.VERMILION)
+red = figures.ink_of(figures.VERMILION)  # letters need more contrast
+ax.text(70, whole[-1] / 10, "whole Jacobian", color=red)
 ax.text(130, 2e-5, "diagonal", color=figures.BLUE)
 ax.set(xlabel="dimension", ylabel="seconds")
 plt.show()
@@ -468,9 +469,9 @@ axes[0].set(xlabel="layers", ylabel="condition number")
 axes[1].semilogy(depths, errors, "o-", ms=4, color=figures.VERMILION)
 axes[1].semilogy(depths, easy, "s-", ms=4, color=figures.BLUE)
 axes[1].semilogy(depths, summed, "^-", ms=4, color=figures.GREEN)
-axes[1].text(9, 30, "one determinant", ha="right", color=figures.VERMILION)
+axes[1].text(9, 30, "one determinant", ha="right", color=red)
 axes[1].text(16, 2e-3, "triangular, summed", ha="right", color=figures.BLUE)
-axes[1].text(8, 1.5e-6, "full, summed", color=figures.GREEN)
+axes[1].text(8, 1.5e-6, "full, summed", color=figures.ink_of(figures.GREEN))
 axes[1].set(xlabel="layers", ylabel="error of log |det|, nats")
 plt.show()
 

@@ -19,7 +19,7 @@
 # (right), and tables 2 and 3.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]

@@ -20,7 +20,7 @@
 # Section 3.2 of {cite:t}`oord2016pixelrnn`: figure 3 and figure 4 (right).
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]

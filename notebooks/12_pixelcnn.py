@@ -209,8 +209,10 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 #
 # ## What a pixel sees
 #
-# How far does a stack of such layers see? Write a place by its offset $(d, \delta)$ from the pixel: $d$ rows up and
-# $\delta$ columns to the right. A mask is the set of offsets that it keeps. For one colour they are:
+# How far does a stack of such layers see? A kernel reads to the right only in the rows above. So each step to the right
+# costs a step up, and a wedge at the upper right stays hidden at any depth: the **blind spot** ({doc}`../book/live`
+# shows it). Where is its edge? Write a place by its offset $(d, \delta)$ from the pixel: $d$ rows up and $\delta$
+# columns to the right. A mask is the set of offsets that it keeps. For one colour they are:
 
 # %%
 A = {(d, across) for d in (1, 2, 3) for across in range(-3, 4)}
@@ -277,9 +279,9 @@ def seen_by(num_layers, layer=B):
 # $\max(1, d - L)$: to $d + 2$, but not past $L + 3$. The union is {eq}`eq:wedge`, and has no gaps.
 # ```
 #
-# In every layer a step to the right costs a step up. Differentiation finds the same field:
+# Differentiation finds the same field:
 
-# %% tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, left: the receptive field of a PixelCNN, measured by differentiation, for 1, 4 and 15 layers on 28 × 28 pixels.", "name": "fig-wedges"}, "image": {"classes": "whole", "alt": "Three boards of 28 by 28 with a pixel low on the left. Blue: for one layer its own row and four rows above; for four layers seven rows above; for fifteen layers all rows above but the upper three, with a staircase as the right edge. To the right of the staircase all is grey, in all three boards."}} tags=["hide-input"]
 SIDE, PIXEL = 28, (21, 9)
 
 
@@ -324,8 +326,6 @@ def stack(num_layers, side=SIDE, h=6):
 
 
 assert all(seen_by(count) == wedge(count) for count in range(16))
-
-# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, left: the receptive field of a PixelCNN, measured by differentiation, for 1, 4 and 15 layers on 28 × 28 pixels.", "name": "fig-wedges"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low on the left. Blue: for one layer its own row and four rows above; for four layers seven rows above; for fifteen layers all rows above but the upper three, with a staircase as the right edge. To the right of the staircase all is grey, in all three boards."}} tags=["hide-input"]
 fields = {}
 for count in (1, 4, 15):
     seen = receptive_field(stack(count), (1, SIDE, SIDE), PIXEL)
@@ -336,8 +336,7 @@ plt.show()
 
 # %% [markdown]
 # From 1 to 15 layers the field grows by 14 rows and, where the image has room, by 14 columns on either side. Its edge
-# on the upper right stays where it was; the wedge beyond is the **blind spot** ({doc}`../book/live` shows it). How
-# many layers does it take to see a place?
+# on the upper right stays where it was. How many layers does it take to see a place?
 
 # %% mystnb={"figure": {"caption": "The number of layers after which the pixel sees a place; the outline is that of fifteen. The hatched wedge is the blind spot.", "name": "fig-depths"}, "image": {"alt": "A board of 28 columns and 22 rows with a pixel on the left of the last row. Places near it are light, those further up and right are darker, up to 18 layers. A hatched wedge lies right of a diagonal staircase that rises from the pixel to the upper right."}} tags=["hide-input"]
 index = torch.arange(SIDE**2).reshape(SIDE, SIDE)
@@ -397,7 +396,7 @@ assert [round(seen, 2), round(1 - seen - blind, 2)] == [0.56, 0.25]
 # $\delta = 3$ the copied pixel lies just inside a PixelCNN's field, for $\delta = 4$ just outside. Two PixelCNNs of two
 # layers learn one kind each:
 
-# %% tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two PixelCNNs learn images whose rows are copies from 3 or from 4 columns to the right. Dotted and dashed: the entropies of the two kinds of images.", "name": "fig-copies"}, "image": {"alt": "Nats per image over 120 steps. Both curves start near 100. The one for a shift of 3 falls to its entropy, 31. The one for a shift of 4 stays at 100, far above its entropy, 39."}} tags=["hide-input"]
 side = 12
 assert all((1, 3) in wedge(count) for count in (1, 7, 100))
 assert not any((1, 4) in wedge(count) for count in (1, 7, 100))
@@ -430,7 +429,7 @@ for shift in (3, 4):
     coins = side + (side - 1) * shift
     marks[f"entropy for {shift}"] = coins * math.log(2)
 
-# %% mystnb={"figure": {"caption": "Two PixelCNNs learn images whose rows are copies from 3 or from 4 columns to the right. Dotted and dashed: the entropies of the two kinds of images.", "name": "fig-copies"}, "image": {"alt": "Nats per image over 120 steps. Both curves start near 100. The one for a shift of 3 falls to its entropy, 31. The one for a shift of 4 stays at 100, far above its entropy, 39."}} tags=["hide-input"]
+
 contexts.plot_nats(curves, marks)
 plt.show()
 
@@ -460,7 +459,7 @@ plt.show()
 # %% [markdown]
 # Only one convolution has mask A, the first. For the layers, sections 3 and 4 give these convolutions:
 #
-# | | PixelCNN | Row LSTM | Diagonal BiLSTM |
+# | convolution | PixelCNN | Row LSTM | Diagonal BiLSTM |
 # |:--|:--|:--|:--|
 # | over the input | 3 × 3, mask B | 3 × 1, mask B | 1 × 1, mask B |
 # | over the states | none | 3 × 1, no mask | 2 × 1, no mask |

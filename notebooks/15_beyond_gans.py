@@ -123,10 +123,8 @@ plt.show()
 # * The **diffusion** has even surfaces, and most of its shapes are whole.
 # * The **Gaussian** knows means and covariances of pixels and nothing else: every sample is a woven patch.
 #
-# The next table compares the six families. *Coverage* is the share of test images that have a
-# sample nearby; a later section measures it. Its ± is the spread over three sets of samples. The
-# standard error of bits/dim over the 10,000 test images is below 0.01. Two other seeds moved the
-# bits/dim of a network by less than 0.006. The diffusion infers its latent by adding noise.
+# The next table compares the six families. The standard error of bits/dim over the 10,000 test images is below 0.01.
+# The diffusion infers its latent by adding noise.
 
 # %% tags=["hide-input"]
 seconds = benchmark_results("families")["seconds_an_image"]
@@ -137,11 +135,6 @@ again = {
     for family, name in names.items()
     if name in seeds
 }
-
-
-def spread(values):
-    n = 0 if mean(values) > 0.05 else 1  # digits
-    return f"{100 * mean(values):.{n}f} ± {100 * stdev(values):.{n}f}%"
 
 
 def milliseconds(family, what):
@@ -182,12 +175,6 @@ lines = {
     "inference of the latent": lambda f: kinds[f][1],
     "steps to draw": lambda f: kinds[f][2],
     "bits/dim": bits,
-    "coverage": lambda f: spread(found["runs"][names[f]]["coverage"]),
-    "coverage, two other seeds": lambda f: (
-        ", ".join(f"{100 * mean(r['coverage']):.0f}" for r in again[f]) + "%"
-        if f in again
-        else "–"
-    ),
     "parameters": lambda f: f"{recorded[f].record.parameters / 1e6:.2f} M",
     "images seen, millions": seen,
     "trained in": lambda f: recorded[f].record.precision,
@@ -198,8 +185,6 @@ figures.show_table(
     ["property", *names],
     [[what, *map(cell, names)] for what, cell in lines.items()],
 )
-print("coverage of as many training images:", end=" ")
-print(spread(found["real"]["coverage"]))
 
 # %% [markdown]
 # Times are processor time of one core, for an image out of a batch of 64.
@@ -436,7 +421,7 @@ assert 0.005 < ends < 0.015
 # diffusion it costs its summand of {eq}`eq:vdm-bound`, averaged over 64 times. {ref}`ex-gaussian-pixels` explains the
 # Gaussian's.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One test image. Above: the bits of each of its pixels, with the bits/dim of the whole image; the brightest pixels cost 12 bits or more. Below: the image that comes back from its latent, in three families that infer one.", "name": "fig-one-image"}, "image": {"alt": "Two rows. Above: a sandal, and four maps of it, dark where the image is black and brighter on edges and texture; the Gaussian's map is much brighter than the others. Below: the VAE returns a blurred sandal, Real NVP and the Gaussian return the sandal itself."}}
 one = test.images[[11]]
 totals = {
     family: score_images(model, one).item()
@@ -471,8 +456,6 @@ back = {
     "Real NVP": flow.decode(flow.encode(one, generator=seeded())),
     "Gaussian": gaussian.decode(gaussian.encode(one, generator=seeded())),
 }
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One test image. Above: the bits of each of its pixels, with the bits/dim of the whole image; the brightest pixels cost 12 bits or more. Below: the image that comes back from its latent, in three families that infer one.", "name": "fig-one-image"}, "image": {"alt": "Two rows. Above: a sandal, and four maps of it, dark where the image is black and brighter on edges and texture; the Gaussian's map is much brighter than the others. Below: the VAE returns a blurred sandal, Real NVP and the Gaussian return the sandal itself."}}
 pictures.plot_one_image(one, totals, maps, back)
 plt.show()
 
@@ -620,7 +603,7 @@ assert bits_of["a black image"] < bits_of["a white image"] < bits_of[real]
 # The proof is also an experiment: sample many weights, and average them in groups of one, two, four and so on:
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Three lines that fall from zero, over the number of draws on a logarithmic axis. The VAE's falls furthest, down to its end at 64 draws. Real NVP's falls nearly as steeply and ends at 8. The Gaussian's hardly falls. A dashed line at zero for the exact Pixel RNN."}}
 def draws_of(model, images, draws):
     """Log weights of single draws, draws by images; nats."""
     generator = seeded()
@@ -651,7 +634,7 @@ for family, log_w in weights.items():
         for K, nats in zip(powers, each, strict=True)
     }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Three lines that fall from zero, over the number of draws on a logarithmic axis. The VAE's falls furthest, down to its end at 64 draws. Real NVP's falls nearly as steeply and ends at 8. The Gaussian's hardly falls. A dashed line at zero for the exact Pixel RNN."}}
+
 pictures.plot_bounds(bounds, ["Pixel RNN"])
 plt.show()
 
@@ -830,10 +813,16 @@ by_inferred = coverage(inferred)
 print(f"VAE, from latents of training images: {by_inferred:.0%}")
 
 # %% [markdown]
-# `python -m benchmarks.coverage` did this for three sets of 300 samples of each run, with 1,000 test images and 4,500
-# training images. Two runs on 4,500 images join them, a Diagonal BiLSTM and a PixelCNN.
+# `python -m benchmarks.coverage` did this for three sets of 300 samples of each run (± is their spread), with 1,000
+# test images and 4,500 training images. Two runs on 4,500 images join them, a Diagonal BiLSTM and a PixelCNN.
+
 
 # %% tags=["hide-input"]
+def spread(values):
+    n = 0 if mean(values) > 0.05 else 1  # digits
+    return f"{100 * mean(values):.{n}f} ± {100 * stdev(values):.{n}f}%"
+
+
 shown = names | {
     "Diagonal BiLSTM, 4,500 images": "fashion-small-diagonal-bilstm",
     "PixelCNN, 4,500 images": "fashion-small-pixelcnn",

@@ -23,7 +23,7 @@
 # and adversarial networks. Neither paper puts autoregressive masks into a flow.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]

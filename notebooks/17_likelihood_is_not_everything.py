@@ -75,7 +75,7 @@ print(f"{len(test)} test images: {bits_of_test.mean():.2f} bits/dim")
 # The other images are test images of MNIST, samples of this book's flow of MNIST, changed test images, constant
 # greys and noise:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Eight images of each set.", "name": "fig-elsewhere"}, "image": {"alt": "Rows of eight images: clothes and shoes; digits of MNIST; digits drawn by a flow; dark, blurred and inverted clothes; squares of one grey; grey clouds; grains of noise."}}
 generator = torch.Generator().manual_seed(0)
 few = test[:40]
 greys = torch.linspace(0, 255, 32).round()
@@ -96,8 +96,6 @@ sets = {
     "noise": torch.randint(256, (24, *shape), generator=generator).byte(),
 }
 bits = {name: score_images(flow, images) for name, images in sets.items()}
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Eight images of each set.", "name": "fig-elsewhere"}, "image": {"alt": "Rows of eight images: clothes and shoes; digits of MNIST; digits drawn by a flow; dark, blurred and inverted clothes; squares of one grey; grey clouds; grains of noise."}}
 plot_rows({name: x[:: len(x) // 8][:8] for name, x in sets.items()})
 plt.show()
 
@@ -462,7 +460,7 @@ print(f"or {lost / factor:.4f} bits/dim")
 # likelihood is close to that of pure noise. With 1% flow and 99% copies, the flow gives a good likelihood, and the
 # list perfect samples.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four models, their bits/dim on test images, and ten samples of each. None was selected by hand. (After {cite:t}`theis2016note`.)", "name": "fig-mixtures"}, "image": {"alt": "Four rows of ten images, each with its score. The flow: rough clothes. One per cent flow and 99 noise, with hardly more bits: grains of noise. One per cent noise and 99 copies, with by far the most bits: real clothes. One per cent flow and 99 copies, with as few as the second: real clothes."}}
 seen = {x.numpy().tobytes() for x in train}
 assert not any(x.numpy().tobytes() in seen for x in test)
 nowhere = torch.full_like(log_p, -math.inf)  # Q of an image not in the list
@@ -487,8 +485,6 @@ sheets = {}
 for name, (log_prob, samples) in models.items():
     score = bits_per_dim(log_prob, shape).mean().item()
     sheets[f"{name}\n{score:.2f} bits/dim"] = samples
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four models, their bits/dim on test images, and ten samples of each. None was selected by hand. (After {cite:t}`theis2016note`.)", "name": "fig-mixtures"}, "image": {"alt": "Four rows of ten images, each with its score. The flow: rough clothes. One per cent flow and 99 noise, with hardly more bits: grains of noise. One per cent noise and 99 copies, with by far the most bits: real clothes. One per cent flow and 99 copies, with as few as the second: real clothes."}}
 plot_rows(sheets)
 plt.show()
 

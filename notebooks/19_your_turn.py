@@ -19,12 +19,8 @@
 # * write a model in two methods, and check it in one call;
 # * train it, score it and record it beside the models of the papers;
 # * do the same with images of your own.
-#
-# ```{admonition} In the papers
-# Neither has these two models.
-# ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]

@@ -20,7 +20,7 @@
 # {cite}`dinh2016code`. The paper has no ablation; this chapter has one.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]
@@ -691,7 +691,7 @@ more_work["long"] = flops(long.config.model) / flops(short.config.model)
 gain = short.score.bits_per_dim - long.score.bits_per_dim
 title = f"{long.record.steps:,} steps: nothing factored out"
 table.append([title, f"{more_work['long']:.2f}", f"{-gain:+.2f}"])
-figures.show_table(["", "work", "bits/dim"], table)
+figures.show_table(["training", "work", "bits/dim"], table)
 
 # %% tags=["remove-cell"]
 assert short.record.steps == long.record.steps == 4997

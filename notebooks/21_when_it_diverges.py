@@ -20,7 +20,7 @@
 # section 3.4, by the masks.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]
@@ -359,7 +359,7 @@ assert gains[2] - gains[1] < 0.01
 # batch norm, suspect the moments first. Here all norms have a memory longer than the run, a momentum of 0.005 in the
 # sense of PyTorch.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A run whose batch norms have a memory longer than the run: its loss, and two scores of the same weights on held-out images. One takes the moving averages of the run, the other re-estimated moments.", "name": "fig-stale"}, "image": {"alt": "Bits per dimension, on a logarithmic axis, over 80 steps. The grey loss and the blue circles of re-estimated moments fall together to about 5. The red squares of moving averages climb to above 20."}}
 run = small_run(learning_rate=0.02, model={"num_scales": 2, "width": 8})
 state = fresh_state(run, seen)
 for layer in batch_norms(state.model):
@@ -378,8 +378,6 @@ assert stale[-1] > 20
 assert 4.5 < fresh[-1] < 5.5
 assert stale[-1] > stale[0]
 assert fresh[-1] < fresh[0]
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A run whose batch norms have a memory longer than the run: its loss, and two scores of the same weights on held-out images. One takes the moving averages of the run, the other re-estimated moments.", "name": "fig-stale"}, "image": {"alt": "Bits per dimension, on a logarithmic axis, over 80 steps. The grey loss and the blue circles of re-estimated moments fall together to about 5. The red squares of moving averages climb to above 20."}}
 at = range(every - 1, total, every)
 pictures.plot_stale(at, losses, moments)
 plt.show()
@@ -700,7 +698,7 @@ assert 100 / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 # Now let one batch be bad: 32 images of pure noise, at step 50, in a flow without norms between its couplings. Four
 # runs separate the effects of batch and clipping.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the grey line, in two runs that differ in clipping only; and both runs once more, without that batch. The first two leave the plot there.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
 generator = torch.Generator().manual_seed(5)
 bad = torch.randint(256, (32, 1, 8, 8), generator=generator).byte()
 spike, total = 50, 100
@@ -746,8 +744,6 @@ assert abs(kept) < 0.15
 )
 assert small < large
 assert abs(sum(normed[-30:]) - sum(usual[-30:])) / 30 < 0.1
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the grey line, in two runs that differ in clipping only; and both runs once more, without that batch. The first two leave the plot there.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
 pictures.plot_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 

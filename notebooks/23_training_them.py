@@ -394,7 +394,7 @@ for kind in best:
 # its largest recent size, Adam by the root mean square. Muon leads from about step 100 to step 400:
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on Fashion-MNIST by three optimisers, each at the best of its rates. The training loss of the first seed, means over twenty steps, each plotted at the last of them. The first mean lies above the frame.", "name": "fig-three-optimisers"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves enter at the top, that of Muon last. From step 100 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
 def comparison(name):
     """The runs of an ablation by the title of their variant, by seed."""
     ablation, rows = experiment(name)
@@ -424,8 +424,6 @@ def plot_best(runs, limits):
 
 clothes = comparison("optimisers-fashion-mnist")
 colour = comparison("optimisers-cifar10")
-
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on Fashion-MNIST by three optimisers, each at the best of its rates. The training loss of the first seed, means over twenty steps, each plotted at the last of them. The first mean lies above the frame.", "name": "fig-three-optimisers"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves enter at the top, that of Muon last. From step 100 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
 plot_best(clothes, (3.2, 5.3))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on CIFAR-10 by three optimisers, each at the best of its rates. The training loss of the first seed, means over twenty steps, each plotted at the last of them. The first mean lies above the frame.", "name": "fig-optimisers-in-colour"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves enter at the top, that of Muon last. From step 120 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}

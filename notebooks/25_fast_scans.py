@@ -19,7 +19,7 @@
 # sequential. The fast implementation is ours.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-cell"]
 profile = "laptop"
 
 # %% tags=["hide-input"]

@@ -84,7 +84,8 @@ def find_run(folder: Path) -> Path:
 
     A folder without configuration, checkpoint and record gives way to a recorded run.
     """
-    here, recorded = RunFolder(folder), RunFolder(results_root() / "runs" / folder)
+    ledger = results_root() / "runs"
+    here, recorded = RunFolder(folder), RunFolder(ledger / folder)
     if here.config.is_file() or here.checkpoint.is_file() or here.is_recorded:
         return folder
     if recorded.config.is_file() or recorded.is_recorded:
@@ -93,5 +94,5 @@ def find_run(folder: Path) -> Path:
         raise NVPError(f"{folder} is a file: name the folder of a run")
     trained = default_folder(str(folder))
     found = RunFolder(trained).config.is_file()
-    instead = f"name {trained}" if found else "train one, or name a recorded run"
+    instead = f"name {trained}" if found else f"train one, or name a run of {ledger}"
     raise NVPError(f"there is no run in {folder}: {instead}")

@@ -108,17 +108,15 @@ def _report(job: Job, last: dict[str, float]) -> str:
             f"validation; next: {record}"
         )
     steps = f"{last['step']:.0f} step{'s' * (last['step'] > 1)}"
+    then = f"next: nvp sample {folder} --out samples.png{job.options}, or {record}"
     done = f"{name}: {steps} in {last['minutes']:.1f} minutes, "
     if "validation" not in last:
-        return (
-            f"{done}loss {last['loss']:.4f}, no likelihood; "
-            f"next: nvp sample {folder} --out samples.png{job.options}, or {record}"
-        )
+        return f"{done}loss {last['loss']:.4f}, no likelihood; {then}"
     validation, step = last["validation"], last["step"]
     if (best := job.state.best) is not None:
         validation, step = best.validation, best.step
     nats = nats_per_bit(job.config.model.image_shape) * validation
     return (
         f"{done}{last['bits_per_dim']:.4f} bits/dim in training; {validation:.4f} on images for "
-        f"validation ({nats:.2f} nats) after step {step:.0f}; next: {record}"
+        f"validation ({nats:.2f} nats) after step {step:.0f}; {then}"
     )
