@@ -930,7 +930,8 @@ assert all(shares[family][shirts] > 0.12 for family in names)
 #   Without grain it covers about a fifth. From the latents of 300 training images, with grain, it covers four fifths.
 #   So the decoder can draw clothes. The latents that the prior draws are unlike those of images.
 # * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. The Diagonal BiLSTM
-#   covers nearly five times as much. The PixelCNN sees only eight rows up; we suspect that this is too little.
+#   covers nearly five times as much. The PixelCNN sees only eight rows up; we suspect that this is too little, as 13
+#   are for digits (chapter {ref}`pixelrnn-results`).
 #
 # So coverage and likelihood can put models in different orders: the two exact models on 4,500 images prove it.
 # Neither is the quality of a generative model (chapter {ref}`not-everything`).
