@@ -209,8 +209,8 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 #
 # ## What a pixel sees
 #
-# How far does a stack of such layers see? A kernel reads to the right only in the rows above. So each step to the right
-# costs a step up, and a wedge at the upper right stays hidden at any depth: the **blind spot** ({doc}`../book/live`
+# How far does a stack of such layers see? A kernel reads to the right only in the rows above. So a layer goes to the
+# right only by going up. A wedge at the upper right stays hidden at any depth: the **blind spot** ({doc}`../book/live`
 # shows it). Where is its edge? Write a place by its offset $(d, \delta)$ from the pixel: $d$ rows up and $\delta$
 # columns to the right. A mask is the set of offsets that it keeps. For one colour they are:
 

@@ -174,8 +174,8 @@ assert ahead > 0
 # (As in chapter {ref}`results`, the paper's parameters are our count, and test images were scored between extensions
 # of our runs.) In table 5 a network that sees more of the context scores better. Ours do not end in this order: the
 # PixelCNN is 0.06 bits/dim ahead of the Row LSTM, and less than 0.01 ahead of the Diagonal BiLSTM. But it saw over five
-# and over four times as many images. After as many as the Row LSTM saw in all, held-out scores had the paper's order.
-# Depth, skip connections and unmasked parameters differ, too, and there is one seed of each.
+# and over four times as many images. After about as many as the Row LSTM saw in all, held-out scores had the paper's
+# order. Depth, skip connections and unmasked parameters differ, too, and there is one seed of each.
 
 
 # %% tags=["remove-cell"]

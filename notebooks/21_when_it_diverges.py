@@ -59,7 +59,7 @@ ledger = runs()
 
 # %% [markdown]
 # Nearly all runs below are of one small flow: four checkerboard couplings, on the embedded images at 8 × 8 pixels.
-# `small_run` configures a run, and `train` trains it.
+# `small_run` configures a run, and `train` trains it (both in `book/nvp_book/small.py`).
 
 # %% tags=["hide-input"]
 images = load(EMBEDDED, "train").images
