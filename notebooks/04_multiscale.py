@@ -654,7 +654,7 @@ for side, sign in ((4, 1), (2, -1)):
 #
 # Glow {cite}`kingma2018glow` replaces the alternation of the channel masks by a learned mixing of the channels. At
 # every pixel $y = W x$ with one $C \times C$ matrix $W$. Write it as a bijection with `forward` and `inverse`. What
-# is its log-determinant? Start with a random orthogonal matrix, and use `F.conv2d`.
+# is its log-determinant? Start with a random orthogonal matrix, and use `F.conv2d`. Check the layer with another $W$.
 # ```
 #
 # ```{solution-start} ex-mix
@@ -682,12 +682,12 @@ class Mix(nn.Module):
 
 torch.manual_seed(0)
 mix = Mix(4).double()
-x = torch.randn(3, 4, 2, 2, dtype=torch.double)
+mix.W.data *= 1.1  # no longer orthogonal
+x = torch.randn(3, 4, 2, 3, dtype=torch.double)
 y, log_det = mix(x)
 assert torch.allclose(mix.inverse(y), x)
-mix.W.data *= 1.1
-jacobian = jacrev(lambda x: mix(x)[0])(x[:1]).reshape(16, 16)
-assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
+jacobian = jacrev(lambda x: mix(x)[0])(x[:1]).reshape(24, 24)
+assert torch.allclose(log_det[0], jacobian.slogdet().logabsdet)
 
 # %% [markdown]
 # ```{solution-end}

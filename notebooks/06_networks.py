@@ -937,6 +937,7 @@ line = torch.linspace(-30, 30, 6001)
 p = logistic.log_prior(line).exp()
 assert abs(torch.trapezoid(p, line) - 1) < 1e-3
 assert abs(torch.trapezoid(line**2 * p, line) - 1) < 1e-2
+assert abs(torch.trapezoid(line**4 * p, line) - (z**4).mean()) < 0.5
 
 # %% [markdown]
 # ```{solution-end}

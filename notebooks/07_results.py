@@ -228,17 +228,14 @@ others = {
     for curve in facts.curves
 }
 pictures.plot_learning_curves(
+    name,
+    {"ours": colour.log()},
     {
-        name: pictures.Curves(
-            {"ours": colour.log()},
-            {
-                "chrischute, test": others["chrischute/real-nvp"],
-                "flows_ood, training": others["flows_ood"],
-            },
-            {"paper": float(printed["Real NVP"].bits_per_dim)},
-            epoch,
-        )
-    }
+        "chrischute, test": others["chrischute/real-nvp"],
+        "flows_ood, training": others["flows_ood"],
+    },
+    {"paper": float(printed["Real NVP"].bits_per_dim)},
+    epoch,
 )
 plt.show()
 

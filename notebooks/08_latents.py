@@ -885,8 +885,8 @@ figures.show_table(header, rows)
 #
 # The data are two half moons in the plane, and $c$ says which moon a point is from. Stack six layers
 # `ConditionalCoupling` with alternating masks, write `log_prob(x, c)`, and train for 300 steps. Classify 1,000 new
-# points by Bayes' rule. More than 97% must be right. (Let `moons` of chapter {ref}`coupling-layers` return its
-# `sign`, too, and train inside `with torch.enable_grad():`.)
+# points by Bayes' rule. More than 97% must be right, and both densities must integrate to 1. (Let `moons` of chapter
+# {ref}`coupling-layers` return its `sign`, too, and train inside `with torch.enable_grad():`.)
 # ```
 #
 # ```{solution-start} ex-conditional-moons
@@ -935,6 +935,10 @@ with torch.enable_grad():
 x, moon = moons(1000)
 under = [both.log_prob(x, one_hot[k].expand(1000, 2)) for k in (0, 1)]
 assert (torch.stack(under).argmax(dim=0) == moon).double().mean() > 0.97
+plane = torch.cartesian_prod(*2 * [torch.linspace(-4, 4, 161)])
+for c in one_hot:
+    p = both.log_prob(plane, c.expand(len(plane), 2)).exp()
+    assert abs(0.05**2 * p.sum() - 1) < 0.01
 
 # %% [markdown]
 # ```{solution-end}

@@ -528,28 +528,34 @@ assert max(losses[-10:]) < entropy + 0.5
 # :label: ex-another-order
 #
 # Equation {eq}`eq:pixel-chain` holds for every order of the pixels. Turn a model into one that goes through the
-# image from the lower right to the upper left, with one line and no new masks. Is it the same distribution?
+# image from the lower right to the upper left, with one line and no new masks. `sees` must find only later pixels. Is
+# it the same distribution?
 # ```
 #
 # ```{solution-start} ex-another-order
 # :class: dropdown
 # ```
-# Turn the images by half a turn before they go in, and samples when they come out. The result is a distribution, but
-# another one: the same weights now predict each pixel from those after it.
+# Turn the images by half a turn before they go in, and the logits when they come out. The result is a distribution,
+# but another one: the same weights now predict each pixel from those after it.
 
 # %%
 model = stack("ABB", maps=2)
 
 
-def probability(images):
-    logits = model(2.0 * images.double() - 1).unflatten(1, (2, 1))
-    return (-nats(logits, images)).exp()
+def turned(x):
+    return model(x.flip(-1, -2)).flip(-1, -2)
 
 
-forwards = probability(everything)
-backwards = probability(everything.flip(-1, -2))
+def probability(network):
+    logits = network(2.0 * everything.double() - 1).unflatten(1, (2, 1))
+    return (-nats(logits, everything)).exp()
+
+
+backwards = probability(turned)
 assert abs(backwards.sum() - 1) < 1e-10
-assert (forwards - backwards).abs().max() > 1e-4
+assert (probability(model) - backwards).abs().max() > 1e-4
+later = sees(turned, (1, 5, 5), (2, 2)).any(dim=0).flatten()
+assert later.nonzero().min() == 13  # the first one on the right of place 12
 
 # %% [markdown]
 # ```{solution-end}

@@ -477,9 +477,10 @@ assert (model.num_layers, model.levels) == (2, 256)
 # A GRU {cite}`cho2014gru` has no cell, but two gates, $u$ and $z$, each a logistic of a sum as in {eq}`eq:row-lstm`.
 # The GRU of PyTorch computes $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a
 # part of the input-to-state map and $h_n$ a part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a
-# `RowGRU` with three outputs for each unit. It must see the triangle of {eq}`eq:triangle`. Train it on images of 8 ×
-# 8 pixels, until the loss is below 12 nats an image. Their first row is fair coins, and each pixel below copies the
-# one above it. The first convolution reads its own row only, 1 × 3, so the state must bring the pixel above.
+# `RowGRU` with three outputs for each unit. It must see the triangle of {eq}`eq:triangle`, and `count_leaks` must find
+# none in three colours, at $h = 4$. Train it on images of 8 × 8 pixels, until the loss is below 12 nats an image. Their
+# first row is fair coins, and each pixel below copies the one above it. The first convolution reads its own row only,
+# 1 × 3, so the state must bring the pixel above.
 # ```
 #
 # ```{solution-start} ex-row-gru
@@ -511,6 +512,9 @@ class RowGRU(nn.Module):
         return torch.stack(rows, dim=2)
 
 
+first, last = MaskedConv("A", 3, 4, 3, 3), MaskedConv("B", 4, 3, 1, 3)
+colours = nn.Sequential(first, RowGRU(4, 4, (3, 2, 3)), last)
+assert count_leaks(colours, (3, 2, 3)) == 0
 torch.manual_seed(0)
 layer = RowGRU(3, 4, (1, 15, 15))
 seen = receptive_field(layer, (3, 15, 15), (11, 6))

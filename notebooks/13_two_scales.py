@@ -557,8 +557,10 @@ every = every.reshape(-1, 1, 2, 2)
 with torch.no_grad():
     p = (-exact(tiny, every)).exp()
 assert torch.allclose(p.sum(), torch.tensor(1.0), atol=1e-4)
-s, x = sample_exactly(tiny, 5)
+s, x = sample_exactly(tiny, 4000)
 assert torch.equal(shrink(x, 2), s)
+which = (x.flatten(1) * torch.tensor([8, 4, 2, 1])).sum(dim=1)
+assert (which.bincount(minlength=16) / 4000 - p).abs().max() < 0.03
 
 # %% [markdown]
 # ```{solution-end}

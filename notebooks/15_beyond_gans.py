@@ -959,7 +959,7 @@ assert all(shares[family][shirts] > 0.12 for family in names)
 # Begin with $z_1 \sim \mathcal N(0, I)$. The times are evenly spaced from 1 to 0. At the end,
 # divide by $\alpha_0$ and round to the nearest level. Build
 # `ancestral(model, n, steps, generator)` and check it against `model.sample`, which takes 128
-# steps. What do samples look like after 4, 16 and 64 steps?
+# steps and draws $z_1$ first, then one $e'$ a step. What do samples look like after 4, 16 and 64 steps?
 # ```
 #
 # ```{solution-start} ex-ancestral
@@ -1037,6 +1037,9 @@ real = train[::22][:200]
 near = small(real)
 drawn = gan.sample(200, generator=seeded(1))
 covariance = near.T.cov() + 1e-3 * torch.eye(196)
+of_normal = Normal(near[0], 0.2).log_prob(balls).sum(dim=1).mean().item()
+twice = parzen(near[[0, 0]], balls, 0.2)
+assert math.isclose(twice, of_normal, rel_tol=1e-4)
 one = MultivariateNormal(near.mean(0), covariance)
 of_one = one.log_prob(balls).mean().item()
 of_gan, of_real = best_window(drawn), best_window(real)

@@ -580,8 +580,8 @@ print(f"bits/dim: {found[2][1]:.2f} in twos, {found[64][1]:.2f} at once")
 # :label: ex-moments-of-parts
 #
 # Re-estimation in twos loses the variance *between* batches. Write `combined(parts)`. It takes the mean, the variance
-# and the size of each batch, and returns mean and variance of all numbers. For which norms of a flow would this make
-# re-estimation exact?
+# and the size $n$ of each batch, and returns mean and variance of all numbers. (Here a variance divides by $n$.) For
+# which norms of a flow would this make re-estimation exact?
 # ```
 #
 # ```{solution-start} ex-moments-of-parts

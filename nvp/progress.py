@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,7 +30,8 @@ def shown(name: str) -> Iterator[Show]:
         now = time.perf_counter()
         if at_once or now - last_line >= LINE_SECONDS:
             last_line = now
-            print(f"{name}: {status}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # a full disk, a closed terminal: the work goes on
+                print(f"{name}: {status}", file=sys.stderr, flush=True)
 
     if os.environ.get("RANK", "0") != "0":
         yield lambda share, status, at_once: None

@@ -208,10 +208,6 @@ def test_record_then_evaluate_by_name(trained, recorded, results: Path, monkeypa
     assert "the filmstrip of tiny is left out" in told
     draws = ledger.runs()["tiny"].scores.first_more_draws
     assert (draws.num_draws, draws.num_images) == (3, 10)
-    samples = ledger.runs()["tiny"].files.samples
-    samples.unlink()
-    done("pictures", "tiny", "--data-root", trained / "data")
-    assert samples.is_file()
     score = ledger.runs()["tiny"].score
     told = done("evaluate", "tiny", "--data-root", trained / "data")
     assert "recorded run tiny on tiny, test" in told

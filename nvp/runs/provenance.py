@@ -103,8 +103,10 @@ def code_commit() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # Without the lock of `git status`, which would stop a commit at the same time.
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    # Without the lock of `git status`, which would stop a commit at the same time. In a container
+    # another user may own the checkout, which git would refuse.
+    trusted = ("-c", "safe.directory=*")
+    command = ["git", "--no-optional-locks", *trusted, "-C", str(root), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 

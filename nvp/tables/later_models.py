@@ -36,9 +36,8 @@ def later_models(facts: Published, _ledger: dict[str, Run]) -> Table:
     caption = (
         "Bits/dim, all of them published; a dash where no score was seen. CIFAR-10: test images; "
         "ImageNet: validation images of the downsampling of 2016, as far as the sources name it; "
-        "training images in parentheses. The year is that of the first preprint."
+        "training images in parentheses. The year is that of the first preprint. "
+        f"{UNLIKE} on other images, certainly or probably: the downsampling of 2017."
     )
-    if any(UNLIKE in cell for row in rows for cell in row):
-        caption += f" {UNLIKE} on other images, certainly or probably: the downsampling of 2017."
     header = ("model", "year", "likelihood", *DATA.values(), "published in")
     return Table(caption + mark_note(rows), header, rows)

@@ -85,6 +85,7 @@ def use_style() -> None:
     A notebook then shows a figure as SVG, and as PNG where it holds images (uint8), or where its
     SVG would be over `HEAVY` and the larger of both.
     """
+    mpl.rcdefaults()  # a reader's own file of settings may ask for LaTeX
     mpl.rcParams.update(
         {
             "figure.dpi": 110,

@@ -34,7 +34,7 @@ def plot_score_rows(scores: Mapping[str, Tensor]) -> None:
     for row, (bits, colour) in enumerate(zip(scores.values(), colours, strict=True)):
         counts, _ = np.histogram(bits, bins)
         foot = np.full(len(counts), -float(row))
-        tops = foot + 0.85 * counts / counts.max()
+        tops = foot + 0.85 * counts / max(counts)
         ax.stairs(tops, bins, baseline=foot, fill=True, fc=colour, ec=INK, lw=0.5)
         ax.axhline(-row, color=GREY, lw=0.5)
     ax.set_yticks([0.2 - row for row in range(len(scores))], list(scores))

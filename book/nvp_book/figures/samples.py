@@ -5,8 +5,8 @@ a whole-number zoom, so that all pixels of an image are equally large.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -94,82 +94,67 @@ def plot_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None
         ax.text(left + 1, top + 1, name, label, bbox=ground)
 
 
-class Curves(NamedTuple):
-    """The learning curves of one data set; all of them in bits/dim over training images seen."""
+def plot_learning_curves(
+    title: str,
+    logs: Mapping[str, list[dict[str, float]]],
+    published: Mapping[str, Sequence[tuple[float, float]]],
+    figures: Mapping[str, float],
+    epoch: int,
+) -> None:
+    """Bits/dim of one data set over training images seen, of which an `epoch` has so many.
 
-    logs: Mapping[str, list[dict[str, float]]]  # of our runs, by their names
-    published: Mapping[str, Sequence[tuple[float, float]]]  # (images seen, bits/dim), by source
-    figures: Mapping[str, float]  # published scores of finished runs
-    epoch: int  # training images
-
-
-def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
-    """A panel for each data set, with published scores as lines.
-
-    One curve has its name at its end, several have a legend. The first twentieth of a run, where
-    the loss falls steeply, is left out.
-
-    Of our runs lines are the training loss, penalty included; marks are held-out images under
-    averaged weights.
+    Of our runs, whose `logs` these are, lines are the training loss, penalty included; marks are
+    held-out images under averaged weights. One run has its name at its end, several have a legend.
+    The first twentieth of a run, where the loss falls steeply, is left out. `published` has
+    (images seen, bits/dim) by source, and `figures` are published scores of finished runs.
     """
-    _, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.7), squeeze=False)
-    for ax, (data, curves) in zip(axes[0], panels.items(), strict=True):
-        lows, starts, handles = list(curves.figures.values()), [], []
-        for (name, rows), colour, mark in zip(curves.logs.items(), PALETTE, MARKERS, strict=False):
-            seen, bits = over_images(rows, "bits_per_dim")
-            # A row after a resumed step stands for few images, and would be a spike.
-            images = np.diff(seen, prepend=0)
-            whole = np.flatnonzero(images > np.median(images) / 2)
-            # Evenly spaced on the logarithmic axis; where rows are further apart, all of them.
-            which = whole[np.unique(np.geomspace(1, len(whole), CURVE_POINTS).astype(int)) - 1]
-            ax.plot(np.take(seen, which), np.take(bits, which), color=colour, lw=1)
-            marks = over_images(rows, "validation")
-            ax.plot(*marks, mark, color=colour, ms=4)
-            handles.append(Line2D([], [], color=colour, marker=mark, ms=4, lw=1, label=name))
-            if len(curves.logs) == 1:
-                # A falling curve leaves room below its end; where others go further, beside it.
-                spot: dict[str, Any] = {"xytext": (-3, -14), "ha": "right", "va": "top"}
-                if curves.published:
-                    spot = {"xytext": (5, -1), "va": "bottom"}
-                end = (marks[0][-1], marks[1][-1])
-                ax.annotate(name, end, color=ink_of(colour), **spot, **OFFSET)
-            lows.append(marks[1][-1])
-            starts.append((seen[len(seen) // 20], bits[len(seen) // 20]))
-        for (name, points), colour in zip(curves.published.items(), PALETTE[2:], strict=False):
-            ax.plot(*zip(*points, strict=True), "s--", color=colour, ms=3, lw=1)
-            ax.annotate(name, points[-1], (4, 3), color=ink_of(colour), **OFFSET)
-            lows.append(points[-1][1])
-            starts.append(points[0])
-        for name, value in curves.figures.items():
-            ax.axhline(value, color=INK, lw=1)
-            spot = {"va": "bottom", "fontsize": 9, "transform": ax.get_yaxis_transform()}
-            ax.text(0.02, value, f"{name}: {value:.2f}", **spot)
-        if len(curves.logs) > 1:
-            # Below the curves, where room is kept; above, a jump of a curve could meet it.
-            ax.legend(handles=handles, loc="lower left", ncols=3, fontsize=9, borderaxespad=0)
-        first, high = min(x for x, _ in starts), max(y for _, y in starts)
-        pad = 0.08 * (high - min(lows))
-        last = max(max(line.get_xdata()) for line in ax.lines)
-        ax.set(title=data, xscale="log", xlabel="training images seen")
-        ax.set_ylim(min(lows) - 2 * pad, high + pad)  # below is room for a name
-        ax.set_xlim(first * 0.8, last * (last / first) ** (0.35 if curves.published else 0.05))
-        epochs = ax.secondary_xaxis("top", functions=_times(1 / curves.epoch))
-        epochs.set_xlabel("epochs")
-        epochs.xaxis.set_major_formatter("{x:g}")
-        for axis in (ax.xaxis, epochs.xaxis):
-            axis.set_minor_formatter("")
-    axes[0, 0].set_ylabel("bits/dim")
+    _, ax = plt.subplots(figsize=(WIDTH, 3.7))
+    lows, starts, handles = list(figures.values()), [], []
+    for (name, rows), colour, mark in zip(logs.items(), PALETTE, MARKERS, strict=False):
+        seen, bits = over_images(rows, "bits_per_dim")
+        # A row after a resumed step stands for few images, and would be a spike.
+        images = np.diff(seen, prepend=0)
+        whole = np.flatnonzero(images > np.median(images) / 2)
+        # Evenly spaced on the logarithmic axis; where rows are further apart, all of them.
+        which = whole[np.unique(np.geomspace(1, len(whole), CURVE_POINTS).astype(int)) - 1]
+        ax.plot(np.take(seen, which), np.take(bits, which), color=colour, lw=1)
+        marks = over_images(rows, "validation")
+        ax.plot(*marks, mark, color=colour, ms=4)
+        handles.append(Line2D([], [], color=colour, marker=mark, ms=4, lw=1, label=name))
+        if len(logs) == 1:
+            end = (marks[0][-1], marks[1][-1])
+            ax.annotate(name, end, (5, -1), color=ink_of(colour), va="bottom", **OFFSET)
+        lows.append(marks[1][-1])
+        starts.append((seen[len(seen) // 20], bits[len(seen) // 20]))
+    for (name, points), colour in zip(published.items(), PALETTE[2:], strict=False):
+        ax.plot(*zip(*points, strict=True), "s--", color=colour, ms=3, lw=1)
+        ax.annotate(name, points[-1], (4, 3), color=ink_of(colour), **OFFSET)
+        lows.append(points[-1][1])
+        starts.append(points[0])
+    for name, value in figures.items():
+        ax.axhline(value, color=INK, lw=1)
+        label, across = f"{name}: {value:.2f}", ax.get_yaxis_transform()
+        ax.text(0.02, value, label, va="bottom", fontsize=9, transform=across)
+    if len(logs) > 1:
+        # Below the curves, where room is kept; above, a jump of a curve could meet it.
+        ax.legend(handles=handles, loc="lower left", ncols=3, fontsize=9, borderaxespad=0)
+    first, high = min(x for x, _ in starts), max(y for _, y in starts)
+    pad = 0.08 * (high - min(lows))
+    last = max(max(line.get_xdata()) for line in ax.lines)
+    ax.set(title=title, xscale="log", xlabel="training images seen", ylabel="bits/dim")
+    ax.set_ylim(min(lows) - 2 * pad, high + pad)  # below is room for a name
+    ax.set_xlim(first * 0.8, last * (last / first) ** (0.35 if published else 0.05))
+    epochs = ax.secondary_xaxis("top", functions=(lambda x: x / epoch, lambda x: x * epoch))
+    epochs.set_xlabel("epochs")
+    epochs.xaxis.set_major_formatter("{x:g}")
+    for axis in (ax.xaxis, epochs.xaxis):
+        axis.set_minor_formatter("")
 
 
 def over_images(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
     """The images seen, and the column `name` of a log, where that is filled in."""
     filled = [row for row in rows if name in row]
     return [row["images"] for row in filled], [row[name] for row in filled]
-
-
-def _times(factor: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """A multiplication and its inverse, as matplotlib wants them."""
-    return lambda x: x * factor, lambda x: x / factor
 
 
 def plot_scored(rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
