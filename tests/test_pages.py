@@ -34,6 +34,11 @@ def test_every_chapter_is_in_the_book() -> None:
     listed = re.findall(r"- file: (notebooks/.*)", (ROOT / "_toc.yml").read_text())
     chapters = sorted(ROOT.glob("notebooks/[0-9]*.py"))
     assert listed == [f"notebooks/{source.stem}" for source in chapters]
+    before, _, _ = (ROOT / "_toc.yml").read_text().partition("caption: Appendices")
+    summary = (ROOT / "book/summary.md").read_text()
+    for source in chapters[: before.count("- file: notebooks/")]:
+        label = re.findall(r"^# \((\S+)\)=", source.read_text(), re.M)[0]
+        assert f"{{ref}}`{label}`" in summary, f"book/summary.md leaves out {source.stem}"
 
 
 def test_samples_in_colour_stand_beside_real_images() -> None:
@@ -59,6 +64,8 @@ def test_every_entry_is_folded_under_its_title_with_its_commits_and_files() -> N
         assert part.startswith(run.record.title)
         (trained_by,) = re.findall(r"^\| trained by \| (.*) \|$", part, re.M)
         assert all(leg.commit[:9] in trained_by for leg in run.record.legs if leg.commit)
+        drawn = {path.name for path in run.folder.glob("*.png")}
+        assert drawn == set(re.findall(r"\]\((\w+\.png)\)", run.files.card.read_text()))
         paths = re.findall(r"<\.\./(results/\S+)>", part)
         assert len(paths) == 3
         assert all((ROOT / path).is_file() for path in paths)

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 class RealNVPConfig(ModelConfig, family="realnvp"):
     """Every choice that makes one Real NVP. `paper` and `official` are the two faithful presets.
 
-    The key `preset` of a file names one of them; other keys change its fields. In the fields from
-    `affine_order` to `sample_batch_statistics`, but for `alpha`, paper and official code disagree,
-    or the paper is silent. The book's appendix "Paper against official code" measures the effect of
-    most.
+    The key `preset` of a file names one of them; other keys change its fields. The comments
+    below group the fields. The book's appendix "Paper against official code" measures the effect of
+    most in which the two differ.
     """
 
     levels: Literal[256] = 256
@@ -34,7 +33,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     # Maps of these blocks in the first checkerboard couplings. Channel-wise couplings, and the next
     # scale, have twice as many.
     width: Width = 32
-    # Where paper and official code differ
+    # Where paper and official code differ, or the paper is silent; but for alpha
     affine_order: AffineOrder = AffineOrder.SCALE_THEN_SHIFT
     first_kept: Parity = Parity.ODD  # squares with b = 1 in the first coupling of a scale
     channel_squeeze: SqueezeOrder = SqueezeOrder.POSITION_MAJOR  # before channel-wise couplings

@@ -52,5 +52,8 @@ class PriorName(StrEnum):
 
     def build(self) -> Prior:
         """The prior of this name."""
-        priors = {PriorName.GAUSSIAN: GaussianPrior, PriorName.LOGISTIC: LogisticPrior}
-        return priors[self]()
+        match self:
+            case PriorName.GAUSSIAN:
+                return GaussianPrior()
+            case PriorName.LOGISTIC:
+                return LogisticPrior()

@@ -11,6 +11,7 @@ import pytest
 from tiny import done, fails, refusal
 
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, download, load
+from nvp.data.named import NAMED
 
 
 def network(monkeypatch, retrieve: Callable[..., None]) -> None:
@@ -19,7 +20,7 @@ def network(monkeypatch, retrieve: Callable[..., None]) -> None:
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **kwargs: url)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "binarized-mnist", "cifar10"])
+@pytest.mark.parametrize("name", [name for name, known in NAMED.items() if known.download])
 def test_a_download_that_fails_leaves_nothing(name: str, tmp_path: Path, monkeypatch) -> None:
     for code, match in (
         (0, f"could not download {name} .*no network here.*or put "),

@@ -140,11 +140,12 @@ def plot_learning_curves(
         ax.legend(handles=handles, loc="lower left", ncols=3, fontsize=9, borderaxespad=0)
     first, high = min(x for x, _ in starts), max(y for _, y in starts)
     pad = 0.08 * (high - min(lows))
-    last = max(max(line.get_xdata()) for line in ax.lines)
+    last = max(float(np.max(line.get_xdata())) for line in ax.lines)
     ax.set(title=title, xscale="log", xlabel="training images seen", ylabel="bits/dim")
     ax.set_ylim(min(lows) - 2 * pad, high + pad)  # below is room for a name
     ax.set_xlim(first * 0.8, last * (last / first) ** (0.35 if published else 0.05))
-    epochs = ax.secondary_xaxis("top", functions=(lambda x: x / epoch, lambda x: x * epoch))
+    there_and_back = (lambda x: np.divide(x, epoch), lambda x: np.multiply(x, epoch))
+    epochs = ax.secondary_xaxis("top", functions=there_and_back)
     epochs.set_xlabel("epochs")
     epochs.xaxis.set_major_formatter("{x:g}")
     for axis in (ax.xaxis, epochs.xaxis):
