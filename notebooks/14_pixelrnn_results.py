@@ -67,7 +67,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # test images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After the samples on CIFAR-10 in {cite:t}`oord2016pixelrnn`: test images {cite}`krizhevsky2009cifar`, and samples of our `cifar10-small-diagonal-bilstm` at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After the samples on CIFAR-10 in {cite:t}`oord2016pixelrnn`: test images {cite}`krizhevsky2009cifar`, and samples of our `cifar10-small-diagonal-bilstm` at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. Several dissolve into coloured dots."}}
 pictures.plot_entry(colour, 5, 5)
 plt.show()
 
@@ -172,10 +172,11 @@ assert ahead > 0
 
 # %% [markdown]
 # (As in chapter {ref}`results`, the paper's parameters are our count, and test images were scored between extensions
-# of our runs.) In table 5 a network that sees more of the context scores better. Ours do not end in this order: the
-# PixelCNN is 0.06 bits/dim ahead of the Row LSTM, and less than 0.01 ahead of the Diagonal BiLSTM. But it saw over five
-# and over four times as many images. After about as many as the Row LSTM saw in all, held-out scores had the paper's
-# order. Depth, skip connections and unmasked parameters differ, too, and there is one seed of each.
+# of our runs.) In table 5 a network that sees more of the context scores better. Of ours the Diagonal BiLSTM leads, but
+# the PixelCNN is less than 0.01 bits/dim behind it, and 0.06 ahead of the Row LSTM. It saw over three times as many
+# images as the first, and over five times as many as the second. After about as many as the Row LSTM saw in all,
+# held-out scores had the paper's order. Depth, skip connections and unmasked parameters differ, too, and there is one
+# seed of each.
 
 
 # %% tags=["remove-cell"]
@@ -200,7 +201,7 @@ diagonal, row, cnn = in_colour.values()
 near = 16 * cnn.extended_at[4]  # images at the end of a budget
 assert 1.1 < near / row.record.images < 1.15
 assert 5 < cnn.record.images / near < 5.5
-assert 4 < cnn.record.images / diagonal.record.images < 4.5
+assert 3.5 < cnn.record.images / diagonal.record.images < 4
 then = []
 for run, seen in ((diagonal, row.record.images), (row, near), (cnn, near)):
     validated = [r for r in run.log() if "validation" in r]
@@ -209,7 +210,7 @@ for run, seen in ((diagonal, row.record.images), (row, near), (cnn, near)):
 assert then[0] + 0.02 < then[1] < then[2] - 0.01
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
 assert round(scores[1] - scores[2], 2) == 0.06
-assert 0 < scores[0] - scores[2] < 0.01
+assert -0.01 < scores[0] - scores[2] < 0
 
 # %% [markdown]
 # Table 6 has the paper's networks on ImageNet. On 32 × 32 pixels the Row LSTM has 3.86 bits/dim there, and 3.07 on
@@ -413,7 +414,7 @@ print("pixels beside an edge, a quarter of all: more than four fifths")
 # The model pays for the edges of strokes. In the background and inside strokes a pixel costs next to nothing. In colour
 # this is different:
 
-# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-diagonal-bilstm`, with the sum over the image.", "name": "fig-colour-maps"}, "image": {"alt": "Seven colour images; below each a map of costs, from yellow, cheap, to dark blue, expensive. White backgrounds are yellow and other plain ones yellow-green; animals, leaves, water and grass are green or blue-green; a few single pixels are dark. The sums go from 5,214 nats, for a cat on white, to 9,378, for an animal among leaves."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-diagonal-bilstm`, with the sum over the image.", "name": "fig-colour-maps"}, "image": {"alt": "Seven colour images; below each a map of costs, from yellow, cheap, to dark blue, expensive. White backgrounds are yellow and other plain ones yellow-green; animals, leaves, water and grass are green or blue-green; a few single pixels are dark. The sums go from 5,204 nats, for a cat on white, to 9,370, for an animal among leaves."}} tags=["hide-input"]
 model = colour.load_model()
 photographs = sheet(colour, colour.files.real, 8)[::4]
 by_colour = torch.cat([nats_by_pixel(model, x) for x in photographs.split(4)])
@@ -462,7 +463,7 @@ pixels.plot_curves(
 plt.show()
 
 # %% tags=["remove-cell"]
-for each, ends in ((costs, (54, 147)), (by_colour[:7], (5214, 9378))):
+for each, ends in ((costs, (54, 147)), (by_colour[:7], (5204, 9370))):
     sums = each.flatten(1).sum(1)  # as the alt texts say
     assert abs(sums.min() - ends[0]) < 1
     assert abs(sums.max() - ends[1]) < 1
@@ -561,7 +562,7 @@ assert min(times) > 10
 # | augmentation | none | none (but our Real NVP on CIFAR-10 also saw mirrored images) |
 # | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`) |
 # | weights that are scored | not given | a moving average; on digits that of the step which validation chose |
-# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour with rounded inputs in at most the first 19% of steps |
+# | arithmetic of training | not given | float32 (one layer) or bfloat16; in colour with rounded inputs in at most the first 16% of steps |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
 # Appendix {ref}`training-them` compares Adam and Muon.
@@ -577,7 +578,7 @@ rounded = [
     run.extended_at[k] / run.record.steps  # the first steps
     for run, k in zip(in_colour.values(), (1, 0, 2), strict=True)
 ]
-assert round(100 * max(rounded)) == 19
+assert round(100 * max(rounded)) == 16
 for run in in_colour.values():
     less, error = map(float, parts_of_the_gap(run)[-1].split(" ± "))
     assert abs(less) < error
