@@ -1,5 +1,6 @@
 """The scripts of the pipeline, and a rehearsal of the run on a rented GPU."""
 
+import ast
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import tiny
 from nbclient.exceptions import DeadKernelError
 
+from nvp.data.named import NAMED
 from nvp.ledger import entry as ledger
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -151,6 +153,8 @@ def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
         assert (ROOT / path).is_file()
         assert f"{path}<" in graph.stdout, path
     assert "build/data/{name}<" in graph.stdout  # of which mnist is one
+    (listed,) = re.findall(r"^DOWNLOADS = (.*)", (ROOT / "workflow/Snakefile").read_text(), re.M)
+    assert ast.literal_eval(listed) == tuple(n for n, known in NAMED.items() if known.download)
 
 
 @pytest.fixture
