@@ -41,10 +41,12 @@ def test_a_bar_within_a_bar_has_a_line_of_its_own(monkeypatch) -> None:
 
 
 def test_work_goes_on_where_no_line_can_be_written(monkeypatch) -> None:
-    monkeypatch.setattr("sys.stderr", Mock(write=Mock(side_effect=BrokenPipeError)))
+    closed = Mock(write=Mock(side_effect=BrokenPipeError))
+    monkeypatch.setattr("sys.stderr", closed)
     monkeypatch.setenv("TERM", "dumb")
     with progress.shown("images") as show:
         show(0.5, "30 of 40", True)
+    closed.write.assert_called_once()
 
 
 @pytest.mark.parametrize(("rank", "told"), [(0, "images: 30 of 40, 0:00:30 to go\n"), (1, "")])
